@@ -1,0 +1,1 @@
+"""Copy new mail from a Gmail mailbox into a folder of an Outlook.com mailbox, exactly once."""
