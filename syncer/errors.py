@@ -7,6 +7,7 @@ OutcomeUnknown       the call may have worked: look before doing it again
 Throttled            leave this side alone until the time it named
 Unavailable          this side cannot be used now: end the cycle, blame no message
 AuthError            only a person can put it right: end the cycle, exit 77
+SignInRefused        of these: try once more with a new access token
 StateUnavailable     DynamoDB cannot be used: touch nothing else, exit 75
 LeaseHeld            another live run is at work: leave, exit 0
 LeaseLost            this run may no longer write: stop appending at once
@@ -94,6 +95,10 @@ class AuthError(SideError):
     def __init__(self, side: Side, reason: str, remedy: str) -> None:
         super().__init__(side, reason)
         self.remedy = remedy
+
+
+class SignInRefused(AuthError):
+    """A mail server refused the access token, which may be stale: a new one is worth one try."""
 
 
 class VerbNotAllowed(SyncError):

@@ -24,6 +24,10 @@ class _Handler(logging.StreamHandler[TextIO]):
     its arguments, tells enough to look it up and holds no data.
     """
 
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream or sys.stdout)
+        self._follows_stdout = stream is None
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; of a library, only its name and the template of its warning."""
         if record.name != ROOT_NAME and not record.name.startswith(ROOT_NAME + "."):
@@ -41,6 +45,8 @@ class _Handler(logging.StreamHandler[TextIO]):
                     "template": said,
                 }
             )
+        if self._follows_stdout:
+            self.stream = sys.stdout  # a progress bar may have put itself in between
         super().emit(record)
 
 
@@ -49,7 +55,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
 
     May be called again: the last call holds.
     """
-    global _formatter  # noqa: PLW0603 - the process has one log
+    global _formatter
     _formatter = LambdaPowertoolsFormatter(
         datefmt="%Y-%m-%dT%H:%M:%S.%F%z",
         utc=True,
@@ -58,7 +64,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
         location=None,
         service=ROOT_NAME,
     )
-    handler = _Handler(stream or sys.stdout)
+    handler = _Handler(stream)
     handler.setFormatter(_formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

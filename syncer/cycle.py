@@ -1,0 +1,164 @@
+"""The one place where the parts are put together: a ``Runner`` runs cycles with what ``Config`` says.
+
+The command line, the daemon and the Lambda handler all run the same ``Runner``. It keeps between
+cycles what is expensive to make (the DynamoDB client, access tokens), and makes nothing that a cycle
+does not use: mailboxes are connected by the engine, when it needs them.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from datetime import time as time_of_day
+from typing import Final
+
+from syncer import logging_utils
+from syncer.access_tokens import AccessTokens
+from syncer.config import Config
+from syncer.dynamodb_client import make_client
+from syncer.dynamodb_records import partition_key
+from syncer.dynamodb_state import DynamoDBState
+from syncer.errors import SignInRefused
+from syncer.gmail_imap import GmailDialect, GmailMailbox
+from syncer.imap_session import Dialect, Endpoint, ImapSession
+from syncer.model import EXIT_CONFIG, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome
+from syncer.outlook_imap import OutlookDialect, OutlookMailbox
+from syncer.ports import Clock, StopSignal
+from syncer.sync_engine import EngineSettings, Summary, SyncEngine, World
+from syncer.token_store import store_of
+
+_EXIT_CODES: Final = {
+    Outcome.OK: EXIT_OK,
+    Outcome.LEASE_HELD: EXIT_OK,
+    Outcome.DEADLINE: EXIT_OK,
+    Outcome.STOPPED: EXIT_OK,
+    Outcome.AUTH_FAILED: EXIT_SIGN_IN,
+}
+
+
+def exit_code(summary: Summary) -> int:
+    """Return the exit code that tells how a cycle ended (see the README)."""
+    return EXIT_CONFIG if summary.faults else _EXIT_CODES.get(summary.outcome, EXIT_NOT_NOW)
+
+
+class Runner:
+    """Runs cycles, one after the other. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        stop: StopSignal = lambda: None,
+        on_progress: Callable[[int, int], None] | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        """Contact nobody yet. ``stop`` is asked before anything new is started; see ``ports``."""
+        self._config = config
+        self._stop = stop
+        self._on_progress = on_progress
+        self._dry_run = dry_run
+        self._store: DynamoDBState | None = None
+        self._tokens = AccessTokens(config, store_of(config), read_only=dry_run)
+        # One thread each: claims in their order beside confirmations in theirs.
+        self._commits = ThreadPoolExecutor(1, "commit")
+        self._confirmations = ThreadPoolExecutor(1, "confirm")
+
+    def __enter__(self) -> Runner:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """End the threads. What waits to be saved in the token store is saved."""
+        self._tokens.flush()
+        self._commits.shutdown()
+        self._confirmations.shutdown()
+
+    def run(self) -> Summary:
+        """Run one cycle under a run id of its own. Raises nothing that is not a bug."""
+        run_id = str(uuid.uuid4())
+        logging_utils.bind(run_id=run_id)
+        try:
+            engine = SyncEngine(self._world(), _engine_settings(self._config), run_id)
+            return engine.dry_run() if self._dry_run else engine.run()
+        finally:
+            logging_utils.bind(run_id=None)
+
+    def _world(self) -> World:
+        return World(
+            store=self._state(),
+            open_source=self._open_source,
+            make_destination=self._make_destination,
+            clock=Clock(now=time.time, elapsed=_elapsed),
+            new_token=lambda: uuid.uuid4().hex,
+            stop=self._stop,
+            spawn_commit=self._commits.submit,
+            spawn_confirm=self._confirmations.submit,
+            on_progress=self._on_progress,
+        )
+
+    def _state(self) -> DynamoDBState:
+        if self._store is None:
+            config = self._config
+            self._store = DynamoDBState(
+                make_client(config.aws_region, config.aws_endpoint_url),
+                config.dynamodb_table,
+                partition_key(config.gmail_email, config.outlook_email),
+                lease_seconds=config.lease_seconds,
+                uid_ttl_days=config.uid_ttl_days,
+                fail_ttl_days=config.fail_ttl_days,
+            )
+        return self._store
+
+    def _open_source(self) -> GmailMailbox:
+        config = self._config
+        where = Endpoint(config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
+        session = self._sign_in(where, GmailDialect(), config.gmail_email)
+        return GmailMailbox(session, config.gmail_source_folder, config.max_message_bytes)
+
+    def _make_destination(self) -> OutlookMailbox:
+        config = self._config
+        where = Endpoint(
+            config.outlook_imap_host, config.outlook_imap_port, config.imap_timeout_seconds, "OUTLOOK_IMAP_HOST"
+        )
+        return OutlookMailbox(
+            lambda: self._sign_in(where, OutlookDialect(), config.outlook_email),
+            config.outlook_target_folder,
+            create=config.outlook_create_folder,
+            mark_seen=config.outlook_mark_seen,
+            connections=config.outlook_connections,
+        )
+
+    def _sign_in(self, where: Endpoint, dialect: Dialect, user: str) -> ImapSession:
+        """Connect with the cached access token; if it is refused, once more with a new one."""
+        token = self._tokens.get(dialect.side)
+        try:
+            return ImapSession.connect(where, dialect, user, token)
+        except SignInRefused:
+            return ImapSession.connect(where, dialect, user, self._tokens.renew(dialect.side, token))
+
+
+def _engine_settings(config: Config) -> EngineSettings:
+    since = config.initial_sync.since
+    return EngineSettings(
+        initial_sync=config.initial_sync.kind,
+        initial_since=datetime.combine(since, time_of_day(), UTC).timestamp() if since is not None else 0.0,
+        resync_window_hours=config.resync_window_hours,
+        max_message_bytes=config.max_message_bytes,
+        max_attempts=config.max_attempts,
+        in_doubt_settle_seconds=config.in_doubt_settle_seconds,
+        lease_seconds=config.lease_seconds,
+        messages_per_second=config.outlook_max_messages_per_second,
+    )
+
+
+def _elapsed() -> float:
+    """Return seconds that also pass while the machine sleeps, where the system counts them."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)

@@ -1,0 +1,73 @@
+"""A cycle every so often, for as long as nobody says stop. A bad cycle never ends the loop.
+
+SIGTERM and SIGINT let the message in hand finish, save the watermark, release the lease and end
+with exit code 0. The interval runs from the start of a cycle to the start of the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from syncer.logging_utils import log_event
+from syncer.model import Outcome
+
+logger = logging.getLogger(__name__)
+
+
+class Stopper:
+    """Remembers that somebody said stop. Its ``signal`` is a ``ports.StopSignal``."""
+
+    def __init__(self) -> None:
+        self._said = threading.Event()
+
+    def say(self) -> None:
+        """Say stop."""
+        self._said.set()
+
+    def signal(self) -> Outcome | None:
+        """Return STOPPED once somebody said so."""
+        return Outcome.STOPPED if self._said.is_set() else None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most until somebody says stop; return whether somebody did."""
+        return self._said.wait(max(0.0, seconds))
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT as stop, within this block."""
+
+        def handler(_number: int, _frame: FrameType | None) -> None:
+            self.say()
+
+        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, previous in before.items():
+                signal.signal(number, previous)
+
+
+def run_for_ever(cycle: Callable[[], object], stopper: Stopper, interval: float) -> None:
+    """Call ``cycle`` every ``interval`` seconds until somebody says stop."""
+    while True:
+        began = time.monotonic()
+        try:
+            cycle()
+        except Exception as error:  # noqa: BLE001 - a bug in one cycle must not end the service
+            log_bug(error)
+        if stopper.wait(interval - (time.monotonic() - began)):
+            return
+
+
+def log_bug(error: BaseException) -> None:
+    """Log an exception nobody expected: its kind and where it came from, never its text, which may hold data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+    log_event(logger, logging.CRITICAL, "bug", error=type(error).__name__, where=where)

@@ -1,0 +1,109 @@
+"""By what a message is known again: its hash, its Message-ID, and the fields that survive a server's rewriting.
+
+Exchange stores an item, not bytes, and serves regenerated MIME: size and hash of a copy prove nothing
+(PROVIDERS 5.2). What survives is compared instead: Message-ID, INTERNALDATE, Date, From, Subject,
+each brought into one form first, because a server may fold or encode a field anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from email.errors import HeaderParseError
+from email.header import decode_header
+from email.utils import getaddresses, parsedate_to_datetime
+from typing import Final
+
+from syncer.model import Fingerprint
+
+HEADER_FIELDS: Final = "MESSAGE-ID DATE FROM SUBJECT"
+"""What is asked for when looking for a copy."""
+
+_MAX_HEADER: Final = 262_144
+"""Octets of a message that are searched for its header: a mail without an empty line has no end of it."""
+_MAX_MESSAGE_ID: Final = 998
+"""RFC 5322 section 2.1.1: no line, and so no sane Message-ID, is longer."""
+_FIELD: Final = re.compile(
+    rb"^(message-id|date|from|subject)[ \t]*:((?:[^\r\n]|\r?\n[ \t]|\r(?!\n)[ \t])*)", re.IGNORECASE | re.MULTILINE
+)
+_END_OF_HEADER: Final = re.compile(rb"\r?\n\r?\n|\r\r")
+_SPACE: Final = re.compile(r"\s+")
+
+
+def rfc822_sha256(raw: bytes | bytearray) -> str:
+    """Return the SHA-256 of a message's bytes, in hex."""
+    return hashlib.sha256(raw).hexdigest()
+
+
+def message_id(raw: bytes | bytearray) -> str:
+    """Return a message's Message-ID without white space; empty if it has none. Of several fields the first counts."""
+    return _message_id(_fields(raw).get("message-id", ""))
+
+
+def fingerprint(raw: bytes | bytearray, received_at: float) -> Fingerprint:
+    """Return by what a message, or its header alone, is recognised; ``received_at`` is its INTERNALDATE."""
+    fields = _fields(raw)
+    return Fingerprint(
+        message_id=_message_id(fields.get("message-id", "")),
+        received_at=int(received_at),
+        date=_digest(_date(fields.get("date", ""))),
+        sender=_digest(_sender(fields.get("from", ""))),
+        subject=_digest(_words(fields.get("subject", ""))),
+    )
+
+
+def _fields(raw: bytes | bytearray) -> dict[str, str]:
+    """Return the first of each field that matters, unfolded; by name in lower case."""
+    head = bytes(raw[:_MAX_HEADER])
+    end = _END_OF_HEADER.search(head)
+    if end is not None:
+        head = head[: end.start()]
+    if b"\n" not in head:  # line ends of CR only, as some archives keep them
+        head = head.replace(b"\r", b"\n")
+    found: dict[str, str] = {}
+    for match in _FIELD.finditer(head):
+        value = match[2]
+        try:
+            text = value.decode("utf-8")
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
+        found.setdefault(match[1].decode("ascii").lower(), re.sub(r"[\r\n]+", "", text).strip())
+    return found
+
+
+def _message_id(value: str) -> str:
+    return _SPACE.sub("", value)[:_MAX_MESSAGE_ID]
+
+
+def _date(value: str) -> str:
+    """Return a Date as an instant: a server may write the same one in another form."""
+    try:
+        return str(int(parsedate_to_datetime(value).timestamp()))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return _SPACE.sub(" ", value)
+
+
+def _sender(value: str) -> str:
+    """Return the addresses of a From: display names are quoted and encoded differently by every server."""
+    try:
+        addresses = [address.lower() for _, address in getaddresses([value]) if "@" in address]
+    except (ValueError, IndexError, TypeError):
+        addresses = []
+    return ",".join(addresses) or _words(value)
+
+
+def _words(value: str) -> str:
+    """Return a text with its encoded-words decoded (RFC 2047) and its white space evened out."""
+    try:
+        decoded = "".join(
+            part if isinstance(part, str) else part.decode(charset or "ascii", "replace")
+            for part, charset in decode_header(value)
+        )
+    except (HeaderParseError, LookupError, ValueError):
+        decoded = value
+    return _SPACE.sub(" ", decoded).strip()
+
+
+def _digest(text: str) -> str:
+    """Return a short digest: a record must tell whether two fields are equal, and nothing of what is in them."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -1,0 +1,458 @@
+"""The one door to IMAP: a signed-in session whose commands are typed, allowed and bounded.
+
+Owns the allow-list of verbs per side, the translation of everything that can go wrong into the
+error family, and the commands both providers understand. What is true of one provider only
+(its refusals, its throttle words) comes in as ``Dialect`` and lives in its own module.
+
+What an APPEND that did not succeed means is decided here, once:
+
+* a tagged NO or BAD: not delivered (RFC 3501 section 6.3.11: the mailbox is as before);
+* the connection ended before the literal began to leave: NotDelivered;
+* it ended later: OutcomeUnknown, and nobody may append again before looking.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+import tenacity
+
+from syncer.errors import (
+    AuthError,
+    MessageRefused,
+    NotDelivered,
+    OutcomeUnknown,
+    SyncError,
+    Unavailable,
+    VerbNotAllowed,
+)
+from syncer.imap_client import ConnectionLost, ImapClient, NotPermitted, Parts, Reply, Sink
+from syncer.imap_utils import (
+    encode_mailbox_name,
+    number,
+    parse_list,
+    parse_search,
+    parse_status,
+    quote,
+    response_code,
+    safe_text,
+)
+from syncer.model import Side
+from syncer.uid_set import UidSet
+
+_T = TypeVar("_T")
+
+CONNECT_TIMEOUT: Final = 15.0
+_CONNECT_ATTEMPTS: Final = 3
+
+_PEEK_ITEM: Final = (
+    rb"(?:UID|FLAGS|INTERNALDATE|RFC822\.SIZE|X-GM-MSGID|BODY\.PEEK\[(?:HEADER\.FIELDS \([A-Z \-]+\))?\])"
+)
+_FETCH: Final = rb"UID FETCH [\d:,*]+ \(%b(?: %b)*\)" % (_PEEK_ITEM, _PEEK_ITEM)
+_READS: Final = (rb"CAPABILITY", rb"ID .*", rb"AUTHENTICATE XOAUTH2.*", rb"EXAMINE .*", rb"STATUS .*", _FETCH)
+_ALWAYS: Final = (rb"NOOP", rb"LOGOUT")
+_ALLOWED: Final = {
+    Side.SOURCE: (*_READS, *_ALWAYS, rb"UID SEARCH .*", rb"IDLE", rb"DONE"),
+    Side.DESTINATION: (*_READS, *_ALWAYS, rb"LIST .*", rb"CREATE .*", rb"SUBSCRIBE .*", rb"APPEND .*"),
+}
+_PATTERNS: Final = {side: re.compile(b"|".join(lines), re.IGNORECASE) for side, lines in _ALLOWED.items()}
+
+_FULL: Final = re.compile(
+    r"quota|mailbox (?:is )?full|storage (?:is )?full|exceeded (?:your|its|the) (?:storage|mailbox)", re.IGNORECASE
+)
+
+
+def check_allowed(side: Side, line: bytes) -> None:
+    """Let a command pass that its side may be sent.
+
+    Raises VerbNotAllowed: it could change the source, or do to the destination what no copy needs.
+    """
+    if _PATTERNS[side].fullmatch(line) is None:
+        verb = b" ".join(line.split(b" ", 2)[: 2 if line[:4].upper() == b"UID " else 1])
+        raise VerbNotAllowed(f"{safe_text(verb)} is not allowed towards the {side}")
+
+
+class Dialect(Protocol):
+    """What one provider's words mean."""
+
+    side: Side
+
+    def classify(self, text: str) -> SyncError | None:
+        """Return the error that these words of a NO, BAD or BYE stand for; None if they stand for nothing special."""
+        ...
+
+    def refused_sign_in(self, text: str) -> AuthError:
+        """Return the error for a sign-in that was refused with these words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect, and how patiently."""
+
+    host: str
+    port: int
+    timeout: float
+    """Longest wait for any one answer, in seconds."""
+    host_setting: str
+    """The setting that names the host, for error texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What EXAMINE told about a mailbox."""
+
+    uidvalidity: int
+    uidnext: int
+    exists: int
+
+
+@dataclass(slots=True)
+class _Examined:
+    """Collects the untagged answers to EXAMINE."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+    exists: int = 0
+
+    def take(self, parts: Parts) -> bool:
+        line = bytes(parts[0])
+        if line[:5].upper() == b"* OK ":
+            code, argument = response_code(line[5:])
+            if code in ("UIDVALIDITY", "UIDNEXT"):
+                self.codes[code] = number(argument)
+            return True
+        if line.upper().endswith(b" EXISTS"):
+            self.exists = number(line[2:-7])
+            return True
+        return line[:8].upper() == b"* FLAGS " or line.upper().endswith(b" RECENT")
+
+
+class ImapSession:
+    """A connection to one side, signed in."""
+
+    def __init__(self, client: ImapClient, dialect: Dialect) -> None:
+        self._client = client
+        self._dialect = dialect
+        self._side = dialect.side
+
+    @classmethod
+    def connect(cls, endpoint: Endpoint, dialect: Dialect, user: str, token: str) -> ImapSession:
+        """Connect, verify the server and sign in.
+
+        A connection that could not be made is tried again, a few times within seconds: it changes nothing.
+
+        Raises Unavailable, Throttled: not now; AuthError: the sign-in was refused.
+        """
+        context = _tls_context()
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(_CONNECT_ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(initial=0.5, max=4.0),
+            retry=tenacity.retry_if_exception_type((OSError, ConnectionLost))
+            & tenacity.retry_if_not_exception_type((ssl.SSLCertVerificationError,)),
+            reraise=True,
+        )
+        try:
+            client = attempts(
+                ImapClient,
+                endpoint.host,
+                endpoint.port,
+                guard=lambda line: check_allowed(dialect.side, line),
+                context=context,
+                connect_timeout=min(CONNECT_TIMEOUT, endpoint.timeout),
+                timeout=endpoint.timeout,
+            )
+        except ConnectionLost as lost:
+            raise _lost(dialect, lost) from None
+        except OSError as error:
+            raise Unavailable(dialect.side, _why_not_connected(endpoint, error)) from None
+        session = cls(client, dialect)
+        try:
+            session._sign_in(user, token)
+        except BaseException:
+            client.close()
+            raise
+        return session
+
+    # -- signing in
+
+    def _sign_in(self, user: str, token: str) -> None:
+        """Authenticate by XOAUTH2, in one round trip where the server offers SASL-IR (RFC 4959)."""
+        initial = base64.b64encode(f"user={user}\x01auth=Bearer {token}\x01\x01".encode())
+        answers = [b""]  # to an error challenge, which Gmail wants before it says NO (PROVIDERS 3)
+        line = b"AUTHENTICATE XOAUTH2"
+        if "SASL-IR" in self._client.capabilities:
+            line += b" " + initial
+        else:
+            answers.insert(0, initial)
+        told: list[bool] = []
+
+        def capability(parts: Parts) -> bool:
+            taken = self._client.take_capabilities(parts)
+            told.append(taken)
+            return taken
+
+        def answer(_challenge: bytes) -> bytes:
+            return answers.pop(0) if answers else b"*"
+
+        reply = self._reply(self._submit(line, sink=capability, answer=answer))
+        if reply.status != "OK":
+            text = safe_text(reply.text)
+            raise self._dialect.classify(text) or self._dialect.refused_sign_in(text)
+        code, words = response_code(reply.text)
+        if code == "CAPABILITY":
+            self._client.take_capabilities([b"* CAPABILITY " + words])
+        elif not any(told):
+            self._ask_capabilities()
+
+    def _ask_capabilities(self) -> None:
+        try:
+            self._client.ask_capabilities()
+        except ConnectionLost as lost:
+            raise _lost(self._dialect, lost) from None
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server offers, in upper case."""
+        return frozenset(self._client.capabilities)
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the connection still stands."""
+        return not self._client.ended
+
+    @property
+    def ended(self) -> SyncError:
+        """Return what the end of the connection means for its side."""
+        return _lost(self._dialect, ConnectionLost(self._client.ended, begun=False))
+
+    def close(self) -> None:
+        """Log out. Never raises."""
+        self._client.close()
+
+    # -- commands
+
+    def examine(self, mailbox: str) -> Future[Selected]:
+        """Open a mailbox for reading only. The future raises Unavailable, Throttled."""
+        seen = _Examined()
+        done = self._submit(b"EXAMINE " + mailbox_argument(mailbox), sink=seen.take)
+
+        def selected(reply: Reply) -> Selected:
+            self._expect_ok(reply, "EXAMINE")
+            if not seen.codes.keys() >= {"UIDVALIDITY", "UIDNEXT"}:
+                raise Unavailable(self._side, "protocol broken: EXAMINE without UIDVALIDITY and UIDNEXT")
+            return Selected(seen.codes["UIDVALIDITY"], seen.codes["UIDNEXT"], seen.exists)
+
+        return self._then(done, selected)
+
+    def status(self, mailbox: str) -> dict[str, int] | None:
+        """Return UIDVALIDITY and UIDNEXT of a mailbox; None if the server says it is not there.
+
+        Raises Unavailable, Throttled.
+        """
+        found: list[dict[str, int]] = []
+
+        def take(parts: Parts) -> bool:
+            if parts[0][:9].upper() != b"* STATUS ":
+                return False
+            found.append(parse_status(bytes(parts[-1])))
+            return True
+
+        reply = self._reply(self._submit(b"STATUS %b (UIDVALIDITY UIDNEXT)" % mailbox_argument(mailbox), sink=take))
+        if reply.status == "NO" and self._dialect.classify(safe_text(reply.text)) is None:
+            return None
+        self._expect_ok(reply, "STATUS")
+        if not found or not found[-1].keys() >= {"UIDVALIDITY", "UIDNEXT"}:
+            raise Unavailable(self._side, "protocol broken: STATUS without UIDVALIDITY and UIDNEXT")
+        return found[-1]
+
+    def list_mailboxes(self, pattern: str) -> list[tuple[str, str | None]]:
+        """Return name (Unicode) and delimiter of the mailboxes that match. Raises Unavailable, Throttled."""
+        found: list[tuple[str, str | None]] = []
+
+        def take(parts: Parts) -> bool:
+            if parts[0][:7].upper() != b"* LIST ":
+                return False
+            found.append(parse_list(parts))
+            return True
+
+        self._expect_ok(self._reply(self._submit(b'LIST "" ' + quote(pattern), sink=take)), "LIST")
+        return found
+
+    def create(self, mailbox: str) -> Reply:
+        """Create a mailbox; the answer is the caller's to read. Raises Unavailable, Throttled."""
+        return self._checked(self._reply(self._submit(b"CREATE " + mailbox_argument(mailbox))))
+
+    def subscribe(self, mailbox: str) -> Reply:
+        """Subscribe to a mailbox: new ones may be invisible without (PROVIDERS 5.4). Raises Unavailable, Throttled."""
+        return self._checked(self._reply(self._submit(b"SUBSCRIBE " + mailbox_argument(mailbox))))
+
+    def noop(self) -> None:
+        """Ask for an answer. Raises Unavailable, Throttled."""
+        self._expect_ok(self._reply(self._submit(b"NOOP")), "NOOP")
+
+    def uid_search(self, criteria: str) -> UidSet:
+        """Return the UIDs that match. Raises Unavailable, Throttled."""
+        found: list[UidSet] = []
+
+        def take(parts: Parts) -> bool:
+            if parts[0][:8].upper() != b"* SEARCH":
+                return False
+            found.append(parse_search(bytes(parts[0])))
+            return True
+
+        reply = self._reply(self._submit(b"UID SEARCH " + criteria.encode("ascii"), sink=take))
+        self._expect_ok(reply, "SEARCH")
+        return UidSet(uid for uids in found for uid in uids)
+
+    def uid_fetch(self, uids: UidSet, items: str, sink: Sink, *, literal_limit: int = 1 << 20) -> Future[None]:
+        """Fetch ``items`` of ``uids``; the responses go to ``sink``, in the reader's thread.
+
+        The future raises MessageRefused (NO or BAD), Unavailable, Throttled.
+        """
+        line = f"UID FETCH {uids} ({items})".encode("ascii")
+        done = self._submit(line, sink=sink, literal_limit=literal_limit)
+
+        def fetched(reply: Reply) -> None:
+            if reply.status != "OK":
+                text = safe_text(reply.text)
+                raise self._dialect.classify(text) or MessageRefused(f"FETCH: {text}")
+
+        return self._then(done, fetched)
+
+    def append(
+        self,
+        mailbox: str,
+        flags: Sequence[str],
+        internaldate: str,
+        body: bytes | bytearray,
+        permit: Callable[[], bool],
+    ) -> Future[bytes]:
+        """Append a message, its octets as they are; the future gives the text of the tagged OK.
+
+        The future raises MessageRefused, Throttled or Unavailable (the server said no: not
+        delivered), NotDelivered, OutcomeUnknown (see the module). ``permit`` is asked just before
+        the first byte leaves; refused, it is NotDelivered.
+        """
+        line = b"APPEND %b (%b) %b" % (mailbox_argument(mailbox), " ".join(flags).encode("ascii"), quote(internaldate))
+        try:
+            done = self._client.submit(line, literal=body, permit=permit)
+        except ConnectionLost as lost:
+            done = Future()
+            done.set_exception(lost)
+        outcome: Future[bytes] = Future()
+
+        def settle(answered: Future[Reply]) -> None:
+            error = answered.exception()
+            if isinstance(error, ConnectionLost):
+                kind = OutcomeUnknown if error.begun else NotDelivered
+                outcome.set_exception(kind(safe_text(error.reason)))
+            elif isinstance(error, NotPermitted):
+                outcome.set_exception(NotDelivered("the lease ran out before the message was sent"))
+            elif error is not None:
+                outcome.set_exception(error)
+            else:
+                reply = answered.result()
+                if reply.status == "OK":
+                    outcome.set_result(reply.text)
+                else:
+                    outcome.set_exception(self._refusal(reply))
+
+        done.add_done_callback(settle)
+        return outcome
+
+    def _refusal(self, reply: Reply) -> SyncError:
+        text = safe_text(reply.text)
+        known = self._dialect.classify(text)
+        if known is None and (response_code(reply.text)[0] == "OVERQUOTA" or _FULL.search(text)):
+            known = Unavailable(self._side, f"the mailbox is full: {text}")
+        return known or MessageRefused(text)
+
+    # -- waiting and translating
+
+    def _submit(
+        self,
+        line: bytes,
+        *,
+        sink: Sink | None = None,
+        literal_limit: int = 1 << 20,
+        answer: Callable[[bytes], bytes] | None = None,
+    ) -> Future[Reply]:
+        try:
+            return self._client.submit(line, sink=sink, literal_limit=literal_limit, answer=answer)
+        except ConnectionLost as lost:
+            raise _lost(self._dialect, lost) from None
+
+    def _then(self, done: Future[Reply], read: Callable[[Reply], _T]) -> Future[_T]:
+        """Return a future of what ``read`` makes of the reply, with errors translated."""
+        result: Future[_T] = Future()
+
+        def settle(answered: Future[Reply]) -> None:
+            try:
+                result.set_result(read(self._reply(answered)))
+            except SyncError as error:
+                result.set_exception(error)
+
+        done.add_done_callback(settle)
+        return result
+
+    def _reply(self, done: Future[Reply]) -> Reply:
+        """Wait for a reply. The client settles every future in bounded time, so this has no time-out of its own."""
+        try:
+            return done.result()
+        except ConnectionLost as lost:
+            raise _lost(self._dialect, lost) from None
+
+    def _checked(self, reply: Reply) -> Reply:
+        """Raise what the words of a refusal stand for, if they stand for more than this one refusal."""
+        if reply.status != "OK":
+            known = self._dialect.classify(safe_text(reply.text))
+            if known is not None:
+                raise known
+        return reply
+
+    def _expect_ok(self, reply: Reply, command: str) -> None:
+        if self._checked(reply).status != "OK":
+            raise Unavailable(self._side, f"{command} refused: {safe_text(reply.text)}")
+
+
+def mailbox_argument(name: str) -> bytes:
+    """Return a Unicode mailbox name as the argument of a command."""
+    return quote(encode_mailbox_name(name))
+
+
+def _lost(dialect: Dialect, lost: ConnectionLost) -> SyncError:
+    """Return what the end of a connection means: a BYE may carry a provider's throttle words."""
+    text = safe_text(lost.reason)
+    return dialect.classify(text) or Unavailable(dialect.side, text)
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return a context that verifies; OpenSSL honours SSL_CERT_FILE for a private CA."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _why_not_connected(endpoint: Endpoint, error: OSError) -> str:
+    """Say why there is no connection, and what to look at."""
+    where = f"{endpoint.host}:{endpoint.port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {where} cannot be verified ({error.verify_message}): check {endpoint.host_setting},"
+            " or name a private CA in SSL_CERT_FILE"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection to {where} ({error.reason or 'handshake failed'}): check {endpoint.host_setting}"
+    if isinstance(error, socket.gaierror):
+        return f"the name {endpoint.host} cannot be resolved: check {endpoint.host_setting} and the network"
+    if isinstance(error, TimeoutError):
+        return f"no connection to {where} in time: check the network and {endpoint.host_setting}"
+    return f"no connection to {where} ({os.strerror(error.errno) if error.errno else 'closed'})"

@@ -1,0 +1,187 @@
+"""The command line. What it prints is for programs (JSON lines on stdout), what it draws is for people (stderr)."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+try:
+    import click
+except ImportError:
+    sys.exit("The command line needs the extra 'cli': pip install 'gmail-outlook-syncer[cli]'")
+
+import logging
+
+from syncer import config as settings
+from syncer.config import Config
+from syncer.cycle import Runner, exit_code
+from syncer.daemon import Stopper, log_bug, run_for_ever
+from syncer.errors import ConfigError, StateUnavailable
+from syncer.logging_utils import log_event, set_up
+from syncer.model import EXIT_BUG, EXIT_CONFIG, EXIT_NOT_NOW
+from syncer.sync_engine import Summary
+
+logger = logging.getLogger(__name__)
+
+ENV_FILE: Final = Path(".env")
+
+
+def _settings_help(*names: str) -> str:
+    """Return the settings a command reads, for the end of its help."""
+    chosen = [s for s in settings.SETTINGS if not names or s.name in names]
+    width = max(len(s.name) for s in chosen)
+    lines = [
+        f"  {s.name:<{width}}  {s.help}" + (f" (default: {s.default})" if s.default else " (required)" * s.required)
+        for s in chosen
+    ]
+    return "\b\nSettings (environment, or .env in this folder; NAME_FILE reads NAME from a file):\n" + "\n".join(lines)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gmail-outlook-syncer")
+def cli() -> None:
+    """Copy new mail from a Gmail mailbox into a folder of an Outlook.com mailbox, exactly once.
+
+    \b
+    Example:
+      syncer table create && syncer run-once
+
+    \b
+    Exit codes: 0 the cycle completed; 75 not now, try again later; 77 a person must
+    sign in again; 78 settings are wrong; 70 a bug.
+    """
+
+
+@cli.command("run-once", epilog=_settings_help())
+@click.option("--dry-run", is_flag=True, help="Log would_copy for each message and write nothing, anywhere.")
+def run_once(dry_run: bool) -> None:
+    """Run one cycle: copy what is new.
+
+    \b
+    Example:
+      syncer run-once --dry-run
+    """
+    config = _load()
+    stopper = Stopper()
+    with _progress_bar() as on_progress, stopper.on_signals():
+        with Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner:
+            summary = runner.run()
+    _report_faults(summary)
+    sys.exit(exit_code(summary))
+
+
+@cli.command(epilog=_settings_help())
+@click.option("--dry-run", is_flag=True, help="Log would_copy for each message and write nothing, anywhere.")
+def daemon(dry_run: bool) -> None:
+    """Run a cycle every SYNC_INTERVAL_SECONDS, until SIGTERM or SIGINT.
+
+    \b
+    Example:
+      SYNC_INTERVAL_SECONDS=60 syncer daemon
+    """
+    config = _load()
+    stopper = Stopper()
+    with _progress_bar() as on_progress, stopper.on_signals():
+        with Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner:
+            run_for_ever(lambda: _report_faults(runner.run()), stopper, config.sync_interval_seconds)
+
+
+@cli.group()
+def table() -> None:
+    """Manage the DynamoDB table."""
+
+
+@table.command("create", epilog=_settings_help("AWS_REGION", "DYNAMODB_TABLE", "AWS_ENDPOINT_URL"))
+def table_create() -> None:
+    """Make the DynamoDB table with TTL, for those who do not deploy template.yaml; harmless if it is there.
+
+    \b
+    Example:
+      AWS_REGION=eu-west-1 DYNAMODB_TABLE=syncer syncer table create
+    """
+    from syncer.dynamodb_client import make_client
+    from syncer.dynamodb_table import create_table
+
+    place = settings.load_table(env_file=ENV_FILE)
+    set_up(place.log_level)
+    created = create_table(make_client(place.aws_region, place.aws_endpoint_url), place.dynamodb_table)
+    log_event(logger, logging.INFO, "table_ready", table=place.dynamodb_table, created=created)
+
+
+@cli.command()
+@click.option(
+    "--from",
+    "mail",
+    type=click.Path(exists=True, path_type=Path),
+    help="Copy your own mail instead of the samples: a folder of .eml files, a Maildir or an mbox file.",
+)
+@click.option("--keep-logs", type=click.Path(path_type=Path, file_okay=False), help="Keep the JSON log lines in a folder.")
+def demo(mail: Path | None, keep_logs: Path | None) -> None:
+    """Show the whole system on this machine, against embedded servers: no account, no cloud, no root.
+
+    \b
+    Example:
+      syncer demo --from ~/Mail/archive.mbox
+    """
+    try:
+        from syncer.demo.story import tell
+    except ImportError as missing:
+        raise click.ClickException(
+            f"the demo needs the extra 'demo' ({missing.name} is missing): pip install 'gmail-outlook-syncer[demo]'"
+        ) from None
+    sys.exit(tell(mail, keep_logs))
+
+
+def _load() -> Config:
+    """Read the settings and begin to log. Raises ConfigError."""
+    config = settings.load(env_file=ENV_FILE)
+    set_up(config.log_level)
+    return config
+
+
+def _report_faults(summary: Summary) -> None:
+    """Log settings that turned out wrong only when they were used."""
+    if summary.faults:
+        log_event(logger, logging.ERROR, "configuration_invalid", faults=list(summary.faults))
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a bar with the time left while a backlog is copied, if a person is watching; never into the log."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    same_terminal = sys.stdout.isatty()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=same_terminal, redirect_stderr=False
+    ) as bar:
+        task = bar.add_task("copying", total=None, visible=False)
+        yield lambda done, left: bar.update(task, completed=done, total=done + left, visible=True)
+
+
+def main() -> None:
+    """Run the command line; every way it can end has its exit code and its log line."""
+    set_up("INFO")
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ConfigError as error:
+        log_event(logger, logging.ERROR, "configuration_invalid", faults=list(error.faults))
+        sys.exit(EXIT_CONFIG)
+    except StateUnavailable as error:
+        log_event(logger, logging.ERROR, "state_unavailable", reason=str(error))
+        sys.exit(EXIT_NOT_NOW)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback, and no text that may hold data
+        log_bug(error)
+        sys.exit(EXIT_BUG)

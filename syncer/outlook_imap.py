@@ -1,0 +1,254 @@
+"""The destination: what is true of Outlook.com's IMAP only (PROVIDERS 4, 5), and of storing a copy once.
+
+An OK to AUTHENTICATE proves nothing here: the mailbox is probed before anything is believed. A copy
+is found again by what was recorded before its APPEND (UIDNEXT) and by header fields, never by
+SEARCH, size or bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final
+
+from syncer.errors import (
+    AuthError,
+    ConfigError,
+    MessageRefused,
+    SignInRefused,
+    SyncError,
+    Throttled,
+    Unavailable,
+)
+from syncer.fingerprint import HEADER_FIELDS, fingerprint
+from syncer.imap_client import Parts
+from syncer.imap_session import ImapSession
+from syncer.imap_utils import number, parse_appenduid, parse_fetch, parse_internaldate, response_code, safe_text
+from syncer.model import CopySeen, CopyUid, DestinationView, Fence, Side
+from syncer.uid_set import MAX_UID, UidSet
+
+_BACKOFF: Final = re.compile(r"backoff time: ?(\d{1,9}) milliseconds", re.IGNORECASE)
+_MIN_BACKOFF: Final = 60.0
+"""Seconds: what a server names is a floor, and a cycle is longer than most of what it names (PROVIDERS 15)."""
+_THROTTLED: Final = re.compile(r"request is throttled|too many connections|\[THROTTLED\]", re.IGNORECASE)
+_DEFAULT_BACKOFF: Final = 300.0
+_NOT_CONNECTED: Final = re.compile(r"authenticated but not connected", re.IGNORECASE)
+_DOWN: Final = re.compile(
+    r"server unavailable|\[(?:UNAVAILABLE|INUSE|SERVERBUG|TRYCREATE)\]|folder is not found", re.IGNORECASE
+)
+_PAUSE: Final = 2.0
+"""Seconds before the one new sign-in after "not connected"."""
+
+
+class OutlookDialect:
+    """What Outlook.com's words mean."""
+
+    side = Side.DESTINATION
+
+    def classify(self, text: str) -> SyncError | None:
+        """Return what these words stand for, if more than the one command they answer."""
+        if match := _BACKOFF.search(text):
+            return Throttled(self.side, text, max(int(match[1]) / 1000, _MIN_BACKOFF))
+        if _THROTTLED.search(text):
+            return Throttled(self.side, text, _DEFAULT_BACKOFF)
+        if _NOT_CONNECTED.search(text):
+            return NotConnected(self.side, text)
+        if "basic authentication is disabled" in text.lower():
+            return AuthError(self.side, text, "sign in with OAuth: set MS_CLIENT_ID and MS_REFRESH_TOKEN")
+        if _DOWN.search(text):
+            return Unavailable(self.side, text)
+        return None
+
+    def refused_sign_in(self, text: str) -> SignInRefused:
+        """Return the error for a refused XOAUTH2."""
+        return SignInRefused(
+            self.side,
+            text or "sign-in refused",
+            "check that OUTLOOK_EMAIL is the primary address of the account that MS_REFRESH_TOKEN was made for, that"
+            " the scope is https://outlook.office.com/IMAP.AccessAsUser.All and that Outlook.com's settings let"
+            " devices and apps use IMAP; else sign in again",
+        )
+
+
+class NotConnected(Unavailable):
+    """The sign-in was accepted, and the mailbox behind it cannot be reached (PROVIDERS 4.2)."""
+
+    def __init__(self, side: Side, text: str) -> None:
+        super().__init__(
+            side,
+            f"{text} Check in Outlook.com's settings (Mail, Forwarding and IMAP) that devices and apps may use IMAP,"
+            " and that OUTLOOK_EMAIL is the account's primary address; else Microsoft's server is at fault",
+        )
+
+
+class OutlookMailbox:
+    """The destination mailbox over one or more connections."""
+
+    def __init__(
+        self,
+        connect: Callable[[], ImapSession],
+        mailbox: str,
+        *,
+        create: bool,
+        mark_seen: bool,
+        connections: int = 1,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``connect`` makes a signed-in session; ``connections`` is how many there may be at once."""
+        self._connect = connect
+        self._mailbox = mailbox
+        self._create = create
+        self._flags: Sequence[str] = ("\\Seen",) if mark_seen else ()
+        self._connections = connections
+        self._pause = pause
+        self._sessions: list[ImapSession] = []
+        self._in_flight: list[int] = []
+
+    def open(self) -> Fence:
+        """Connect, prove that the mailbox can be reached, make sure that it is there.
+
+        Returns UIDVALIDITY and UIDNEXT as they are now.
+        Raises Unavailable, Throttled, AuthError; ConfigError: the mailbox is not there and may not be made.
+        """
+        try:
+            return self._open_once()
+        except NotConnected:
+            # At most one new sign-in, after a short pause (PROVIDERS 4.2).
+            self.close()
+            self._pause(_PAUSE)
+            return self._open_once()
+
+    def _open_once(self) -> Fence:
+        session = self._add_session()
+        status = session.status(self._mailbox)
+        if status is None:
+            self._find_or_create(session)
+            status = session.status(self._mailbox)
+        if status is None:
+            raise Unavailable(Side.DESTINATION, "the mailbox of OUTLOOK_TARGET_FOLDER was made and is not there")
+        return Fence(status["UIDVALIDITY"], status["UIDNEXT"])
+
+    def look(self, first_uid: int) -> DestinationView:
+        """Return what is in the mailbox from ``first_uid`` on, as recognised by header fields.
+
+        Raises Unavailable, Throttled.
+        """
+        session = self._sessions[0]
+        wanted = UidSet.of_range(max(first_uid, 1), MAX_UID)
+        seen: dict[int, CopySeen] = {}
+
+        def take(parts: Parts) -> bool:
+            if b" FETCH (" not in parts[0][:32].upper():
+                return False
+            items = parse_fetch(parts)
+            header = next((items[name] for name in items if name.startswith("BODY[HEADER.FIELDS")), None)
+            uid, internaldate = items.get("UID"), items.get("INTERNALDATE")
+            if not isinstance(uid, str) or not isinstance(internaldate, bytes) or header is None:
+                return False
+            received_at = parse_internaldate(internaldate.decode("ascii", "replace"))
+            if isinstance(header, bytes | bytearray) and number(uid.encode()) in wanted:
+                seen[int(uid)] = CopySeen(int(uid), fingerprint(header, received_at))
+            return True
+
+        opening = session.examine(self._mailbox)
+        items = f"UID INTERNALDATE BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]"
+        fetching = session.uid_fetch(wanted, items, take)
+        selected = opening.result()
+        try:
+            fetching.result()
+        except MessageRefused as refused:
+            raise Unavailable(Side.DESTINATION, f"the look was refused: {refused}") from None
+        return DestinationView(
+            Fence(selected.uidvalidity, selected.uidnext), wanted.lowest, tuple(seen[uid] for uid in sorted(seen))
+        )
+
+    def append(
+        self, internaldate: str, body: bytes | bytearray, permit: Callable[[], bool]
+    ) -> Future[CopyUid | None]:
+        """Store a message; the future gives its UID, or None where the server does not tell.
+
+        For what the future raises see ``ImapSession.append``.
+        """
+        index = self._least_busy()
+        self._in_flight[index] += 1
+        outcome: Future[CopyUid | None] = Future()
+
+        def settle(done: Future[bytes]) -> None:
+            self._in_flight[index] -= 1
+            error = done.exception()
+            if error is None:
+                outcome.set_result(parse_appenduid(done.result()))
+            else:
+                outcome.set_exception(error)
+
+        stored = self._sessions[index].append(self._mailbox, self._flags, internaldate, body, permit)
+        stored.add_done_callback(settle)
+        return outcome
+
+    def widen(self, messages: int) -> None:
+        """Open further connections, as many as allowed and as ``messages`` to copy are worth.
+
+        Raises Unavailable, Throttled, AuthError.
+        """
+        while len(self._sessions) < min(self._connections, messages):
+            self._add_session()
+
+    def probe(self) -> None:
+        """Prove that the mailbox still can be reached. Raises Unavailable, Throttled."""
+        if self._sessions[0].status(self._mailbox) is None:
+            raise Unavailable(Side.DESTINATION, "the mailbox of OUTLOOK_TARGET_FOLDER is gone")
+
+    def failure(self) -> SyncError | None:
+        """Return why a connection ended; None while all stand."""
+        return next((session.ended for session in self._sessions if not session.alive), None)
+
+    def close(self) -> None:
+        """Log out of every connection."""
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+        self._in_flight.clear()
+
+    def _add_session(self) -> ImapSession:
+        session = self._connect()
+        self._sessions.append(session)
+        self._in_flight.append(0)
+        return session
+
+    def _least_busy(self) -> int:
+        return self._in_flight.index(min(self._in_flight))
+
+    # -- making sure that the mailbox is there
+
+    def _find_or_create(self, session: ImapSession) -> None:
+        delimiter = next((found for _, found in session.list_mailboxes("") if found), "/")
+        wanted = self._mailbox.replace("/", delimiter) if delimiter != "/" else self._mailbox
+        for name, _ in session.list_mailboxes("*"):
+            if name.casefold() == wanted.casefold():
+                self._mailbox = name  # Exchange does not tell the two apart; neither do its users
+                return
+        if not self._create:
+            raise _folder_fault(
+                f"there is no folder {self._mailbox!r} in the Outlook.com mailbox, and OUTLOOK_CREATE_FOLDER is false:"
+                " make the folder, or set OUTLOOK_CREATE_FOLDER=true"
+            )
+        self._mailbox = wanted
+        self._make(session, wanted, delimiter)
+
+    def _make(self, session: ImapSession, name: str, delimiter: str) -> None:
+        """CREATE a mailbox, with its superior levels where the server does not make them (RFC 3501 section 6.3.3)."""
+        reply = session.create(name)
+        if reply.status != "OK" and delimiter in name and response_code(reply.text)[0] != "ALREADYEXISTS":
+            levels = name.split(delimiter)
+            for depth in range(1, len(levels)):
+                session.create(delimiter.join(levels[:depth]))  # it may be there already
+            reply = session.create(name)
+        if reply.status != "OK" and session.status(name) is None:
+            raise _folder_fault(f"Outlook.com does not make this folder ({safe_text(reply.text)}): name another")
+        session.subscribe(name)
+
+
+def _folder_fault(fault: str) -> ConfigError:
+    return ConfigError([f"OUTLOOK_TARGET_FOLDER: {fault}"])

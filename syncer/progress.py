@@ -1,0 +1,202 @@
+"""How far a cycle has come, kept in memory and written with every commit: the WATERMARK record in the making.
+
+Two numbers and two sets carry all memory of what is open, so that nothing ever has to search the
+history:
+
+* ``horizon``: every UID up to it is settled, or in ``open``;
+* ``last_uid``: every UID up to it is settled, so it is one below the lowest open UID;
+* ``open``: UIDs up to the horizon which may have a PENDING record, or none;
+* ``failing``: UIDs whose FAIL record waits for another try (settled, as far as ``last_uid`` goes).
+
+A claim is written in one transaction with a watermark whose ``open`` names it: so a crash leaves no
+claim that the next run does not find. ``open`` may name settled UIDs; the records tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from syncer.model import CopyUid, Fence, MessageKey, Side, SourceMessage, Watermark
+from syncer.uid_set import UidSet
+
+_NONE: Final = UidSet()
+
+
+class Progress:
+    """Of one cycle, from the watermark it found to the one it leaves."""
+
+    def __init__(self, found: Watermark) -> None:
+        self._base = found
+        self._uidvalidity = found.uidvalidity
+        self._horizon = found.horizon
+        self._listed: Sequence[int] = ()
+        self._next_listed = 0
+        self._unsettled: set[int] = set()
+        self._open: dict[int, set[int]] = {v: set(uids) for v, uids in found.open.items()}
+        self._failing: dict[MessageKey, float] = {}
+        self._fences: dict[MessageKey, Fence] = {}
+        self._owned: dict[int, set[int]] = {v: set(uids) for v, uids in found.owned.items()}
+        for uidvalidity, uids in found.failing.items():
+            for uid in uids:
+                self._failing[MessageKey(uidvalidity, uid)] = found.next_try_at or 0.0
+
+    # -- the source mailbox
+
+    @property
+    def uidvalidity(self) -> int | None:
+        """UIDVALIDITY that ``last_uid`` and ``horizon`` belong to; None before the first cycle."""
+        return self._uidvalidity
+
+    @property
+    def horizon(self) -> int:
+        """The highest UID that was decided upon."""
+        return self._horizon
+
+    @property
+    def last_uid(self) -> int:
+        """The highest UID up to which everything is settled."""
+        waiting = self._open.get(self._uidvalidity or 0)
+        return min(waiting) - 1 if waiting else self._horizon
+
+    def start_anew(self, uidvalidity: int, horizon: int, *, since: float, upto: int) -> None:
+        """Begin with a mailbox whose UIDs are new: nothing up to ``horizon`` is wanted.
+
+        Of what lies between, up to ``upto``, only what arrived at ``since`` or later is wanted.
+        """
+        self._uidvalidity = uidvalidity
+        self._horizon = horizon
+        self._listed, self._next_listed, self._unsettled = (), 0, set()
+        # Failed messages of the old UIDVALIDITY cannot be fetched by their UID any more: the window
+        # reaches back to them, and they arrive under their new UIDs.
+        self._failing = {key: at for key, at in self._failing.items() if key.uidvalidity == uidvalidity}
+        self._base = replace(self._base, window_since=since, window_upto=upto)
+
+    def wanted(self, message: SourceMessage) -> bool:
+        """Tell whether a listed message is to be copied, as far as the window of a resync goes."""
+        return message.key.uid > self._base.window_upto or message.received_at >= self._base.window_since
+
+    def list_uids(self, uids: Iterable[int]) -> None:
+        """Note what is to be dealt with above the horizon, in UID order."""
+        self._listed = sorted(uid for uid in uids if uid > self._horizon)
+        self._next_listed = 0
+        self._unsettled = set(self._listed)
+
+    def pass_over(self, uid: int) -> None:
+        """Raise the horizon to ``uid``; what was listed below it and is not settled becomes open."""
+        if uid <= self._horizon or self._uidvalidity is None:
+            return
+        waiting = self._open.setdefault(self._uidvalidity, set())
+        while self._next_listed < len(self._listed) and self._listed[self._next_listed] <= uid:
+            listed = self._listed[self._next_listed]
+            if listed in self._unsettled:
+                waiting.add(listed)
+            self._next_listed += 1
+        self._horizon = uid
+
+    # -- messages
+
+    def begin(self, key: MessageKey, fence: Fence | None = None) -> None:
+        """Note that a message is about to be claimed, with the destination as it is before."""
+        if key.uidvalidity == self._uidvalidity:
+            self.pass_over(key.uid)
+        self._open.setdefault(key.uidvalidity, set()).add(key.uid)
+        if fence is not None:
+            self._fences[key] = fence
+
+    def settle(self, key: MessageKey) -> None:
+        """Note that a message needs nothing more."""
+        if key.uidvalidity == self._uidvalidity:
+            self._unsettled.discard(key.uid)
+            self.pass_over(key.uid)
+        self._open.get(key.uidvalidity, set()).discard(key.uid)
+        self._failing.pop(key, None)
+        self._fences.pop(key, None)
+
+    def unclaim(self, key: MessageKey) -> None:
+        """Note that a message has no claim any more and stays open."""
+        self._fences.pop(key, None)
+
+    def fail(self, key: MessageKey, next_try_at: float | None) -> None:
+        """Note that a try failed: settled, to be tried again at ``next_try_at`` (None: given up)."""
+        self.settle(key)
+        if next_try_at is not None:
+            self._failing[key] = next_try_at
+
+    @property
+    def unsettled(self) -> int:
+        """How many messages that were seen are neither copied nor recorded as duplicate or failed."""
+        here = self._open.get(self._uidvalidity or 0, set()) | self._unsettled
+        return len(here) + sum(len(uids) for v, uids in self._open.items() if v != self._uidvalidity)
+
+    @property
+    def open_keys(self) -> list[MessageKey]:
+        """Return what may have a claim, or is still to be copied, from before this cycle or in it."""
+        return [MessageKey(v, uid) for v, uids in sorted(self._open.items()) for uid in sorted(uids)]
+
+    @property
+    def failing_keys(self) -> list[MessageKey]:
+        """Return what waits for another try."""
+        return sorted(self._failing)
+
+    def drop(self, key: MessageKey) -> None:
+        """Forget a key of an old UIDVALIDITY that has no claim: it will be met under its new UID."""
+        self._open.get(key.uidvalidity, set()).discard(key.uid)
+        self._failing.pop(key, None)
+
+    # -- the destination mailbox
+
+    def own(self, copy: CopyUid) -> None:
+        """Note that a UID of the destination is accounted for."""
+        self._owned.setdefault(copy.uidvalidity, set()).add(copy.uid)
+
+    def owned(self, uidvalidity: int) -> UidSet:
+        """Return the UIDs of the destination that are accounted for, as far back as the oldest open claim."""
+        return UidSet(self._owned.get(uidvalidity, ()))
+
+    # -- what is written
+
+    def hold(self, side: Side, until: float) -> None:
+        """Note that a side asked to be left alone."""
+        self._base = replace(self._base, not_before={**self._base.not_before, side: until})
+
+    def count_outage(self) -> int:
+        """Count one more cycle in a row in which the destination refused everything; return the count."""
+        self._base = replace(self._base, outages=self._base.outages + 1)
+        return self._base.outages
+
+    def complete(self, started_at: float) -> None:
+        """Note that a cycle which began at ``started_at`` dealt with all there was."""
+        self._base = replace(self._base, completed_at=started_at, outages=0)
+
+    def watermark(self, now: float) -> Watermark:
+        """Return the record as it is to be written now."""
+        still_open = {v: UidSet(uids) for v, uids in self._open.items() if uids}
+        due = list(self._failing.values())
+        failing: dict[int, list[int]] = {}
+        for key in self._failing:
+            failing.setdefault(key.uidvalidity, []).append(key.uid)
+        return replace(
+            self._base,
+            uidvalidity=self._uidvalidity,
+            last_uid=self.last_uid,
+            horizon=self._horizon,
+            open=still_open,
+            failing={v: UidSet(uids) for v, uids in failing.items()},
+            next_try_at=min(due) if due else None,
+            owned=self._owned_since_oldest_claim(),
+            not_before={side: until for side, until in self._base.not_before.items() if until > now},
+        )
+
+    def _owned_since_oldest_claim(self) -> dict[int, UidSet]:
+        """Forget the copies made before the oldest open claim: no look will ever ask for them. Fences only rise."""
+        oldest: dict[int, int] = {}
+        for fence in self._fences.values():
+            oldest[fence.uidvalidity] = min(fence.uidnext, oldest.get(fence.uidvalidity, fence.uidnext))
+        self._owned = {
+            uidvalidity: {uid for uid in self._owned[uidvalidity] if uid >= uidnext}
+            for uidvalidity, uidnext in oldest.items()
+            if uidvalidity in self._owned
+        }
+        return {uidvalidity: UidSet(uids) for uidvalidity, uids in self._owned.items() if uids}

@@ -1,0 +1,641 @@
+"""One cycle: what is done in which order, and what is left behind when it cannot be finished.
+
+1. The lease, before anything else: the write that takes it proves that DynamoDB can be read and written.
+2. The source: one listing of what is open and of what is new. Nothing of either: done.
+3. The destination: only if there is work for it. Messages in doubt first, then failed ones whose time
+   has come, then new ones in UID order.
+4. The watermark and the lease's end in one write, whatever happened in between.
+
+The engine knows no library: mailboxes, store and clock come in through ``ports``. What is decided
+about a message is decided in ``sync_plan``; how many travel at once is ``copy_flow``'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from syncer.copy_flow import CopyFlow, FlowParts, FlowSettings, Job, Tally
+from syncer.errors import (
+    AuthError,
+    ConfigError,
+    LeaseHeld,
+    LeaseLost,
+    SideError,
+    StateUnavailable,
+    SyncError,
+    Throttled,
+)
+from syncer.lease_keeper import LeaseKeeper
+from syncer.logging_utils import log_event
+from syncer.model import (
+    Confirmation,
+    FailRecord,
+    Identity,
+    MessageKey,
+    NotFound,
+    Outcome,
+    Side,
+    SourceMessage,
+    UidRecord,
+    Unclaim,
+    Watermark,
+    Write,
+)
+from syncer.ports import Clock, Destination, SelectedMailbox, Source, Spawn, StopSignal, Store
+from syncer.progress import Progress
+from syncer.sync_plan import (
+    AppendAgain,
+    Found,
+    NothingYet,
+    Step,
+    Undecided,
+    first_uid_to_look_at,
+    outage_pause,
+    plan_new,
+    plan_open,
+    settle_in_doubt,
+    window_start,
+)
+from syncer.uid_set import MAX_UID, UidSet
+
+logger = logging.getLogger(__name__)
+
+LISTING_WINDOW: Final = 10_000
+"""UIDs asked for in one listing: a backlog of any length is dealt with in memory that does not grow."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the engine has to know of the configuration; names as in the settings."""
+
+    initial_sync: Literal["window", "new", "all", "since"]
+    initial_since: float
+    """For ``since``: the start of that day, UTC."""
+    resync_window_hours: float
+    max_message_bytes: int
+    max_attempts: int
+    in_doubt_settle_seconds: float
+    lease_seconds: float
+    messages_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the engine works with; see ``ports``."""
+
+    store: Store
+    open_source: Callable[[], Source]
+    """Connects and signs in. Raises Unavailable, Throttled, AuthError, ConfigError."""
+    make_destination: Callable[[], Destination]
+    """Makes it without connecting."""
+    clock: Clock
+    new_token: Callable[[], str]
+    stop: StopSignal
+    spawn_commit: Spawn
+    spawn_confirm: Spawn
+    on_progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a cycle ended: the fields of ``cycle_finished``."""
+
+    outcome: Outcome
+    listed: int = 0
+    copied: int = 0
+    duplicates: int = 0
+    failed: int = 0
+    given_up: int = 0
+    in_doubt: int = 0
+    backlog: int = 0
+    octets: int = 0
+    last_uid: int = 0
+    duration_ms: int = 0
+    faults: tuple[str, ...] = ()
+    """Settings that turned out wrong only now."""
+    remedy: str = ""
+    """What a person has to do, for ``auth_failed``."""
+
+
+@dataclass(slots=True)
+class _Cycle:
+    """What one cycle has in hand."""
+
+    started_at: float
+    progress: Progress
+    keeper: LeaseKeeper
+    found: Watermark
+    tally: Tally = field(default_factory=Tally)
+    source: Source | None = None
+    destination: Destination | None = None
+    flow: CopyFlow | None = None
+    pending: dict[MessageKey, UidRecord] = field(default_factory=dict)
+    """In doubt, to be looked for."""
+    failures: dict[MessageKey, FailRecord] = field(default_factory=dict)
+    """Failed before, to be tried again now."""
+    reopened: set[MessageKey] = field(default_factory=set)
+    """Open without a claim: to be copied as if new."""
+
+
+class SyncEngine:
+    """Runs one cycle."""
+
+    def __init__(self, world: World, settings: EngineSettings, run_id: str) -> None:
+        """``run_id`` is unique to this cycle: it owns the lease."""
+        self._world = world
+        self._settings = settings
+        self._run_id = run_id
+
+    # -- the cycle
+
+    def run(self) -> Summary:
+        """Do one cycle and return how it ended. Raises nothing that is not a bug."""
+        clock = self._world.clock
+        began = clock.elapsed()
+        started_at = clock.now()
+        log_event(logger, logging.INFO, "cycle_started")
+        try:
+            lease, found = self._world.store.take_lease(self._run_id, started_at)
+        except LeaseHeld as held:
+            log_event(logger, logging.INFO, "lease_held", until=held.until)
+            return self._finish(Outcome.LEASE_HELD, began)
+        except StateUnavailable as error:
+            return self._finish(self._report(error), began)
+        keeper = LeaseKeeper(self._world.store, lease, self._settings.lease_seconds, clock, began)
+        cycle = _Cycle(started_at, Progress(found), keeper, found)
+        remedy = ""
+        faults: tuple[str, ...] = ()
+        try:
+            outcome = self._work(cycle)
+        except ConfigError as error:
+            outcome = Outcome.SOURCE_UNAVAILABLE if cycle.source is None else Outcome.DESTINATION_UNAVAILABLE
+            faults = error.faults
+        except SyncError as error:
+            outcome = self._report(error, cycle)
+            remedy = error.remedy if isinstance(error, AuthError) else ""
+        except BaseException:
+            self._close(cycle)
+            raise
+        self._close(cycle)
+        if outcome is Outcome.OK:
+            cycle.progress.complete(started_at)
+        outcome = self._release(cycle, outcome)
+        return self._finish(outcome, began, cycle, faults=faults, remedy=remedy)
+
+    def dry_run(self) -> Summary:
+        """Log what a cycle would copy; read only, everywhere."""
+        clock = self._world.clock
+        began = clock.elapsed()
+        log_event(logger, logging.INFO, "cycle_started", dry_run=True)
+        try:
+            found = self._world.store.peek()
+        except StateUnavailable as error:
+            return self._finish(self._report(error), began)
+        progress = Progress(found)
+        tally = Tally()
+        try:
+            source = self._world.open_source()
+            try:
+                self._list_dry(source, progress, found, tally)
+            finally:
+                source.close()
+        except ConfigError as error:
+            return self._finish(Outcome.SOURCE_UNAVAILABLE, began, faults=error.faults)
+        except SyncError as error:
+            return self._finish(self._report(error), began)
+        return self._finish(Outcome.OK, began, tally=tally, last_uid=progress.last_uid)
+
+    def _list_dry(self, source: Source, progress: Progress, found: Watermark, tally: Tally) -> None:
+        selected, _ = source.open(UidSet())
+        keys = [*progress.open_keys, *progress.failing_keys]
+        records = self._world.store.load(keys, []).records if keys else {}
+        if selected.uidvalidity != progress.uidvalidity:
+            self._start_anew(source, selected, progress, found, None)
+        uids = UidSet(key.uid for key in keys if key.uidvalidity == selected.uidvalidity)
+        upto = progress.horizon
+        while uids or upto + 1 < selected.uidnext:
+            window = UidSet.of_range(upto + 1, min(upto + LISTING_WINDOW, MAX_UID))
+            listed = [m for m in source.listing(uids | window) if m.key.uid in uids or progress.wanted(m)]
+            uids, upto = UidSet(), window.highest
+            new = [message for message in listed if message.key not in records]
+            tally.listed += len(new)
+            identities = _identities(new)
+            held = self._world.store.load([], identities).holders if identities else {}
+            for message in new:
+                if message.gmail_msgid is None or Identity(message.gmail_msgid) not in held:
+                    log_event(
+                        logger,
+                        logging.INFO,
+                        "would_copy",
+                        uidvalidity=message.key.uidvalidity,
+                        uid=message.key.uid,
+                        bytes=message.size,
+                    )
+
+    # -- the work of a cycle
+
+    def _work(self, cycle: _Cycle) -> Outcome:
+        if self._is_held(cycle, Side.SOURCE):
+            return Outcome.THROTTLED
+        self._read_open(cycle)
+        source = cycle.source = self._world.open_source()
+        progress = cycle.progress
+        known = progress.uidvalidity
+        upto = min(progress.horizon + LISTING_WINDOW, MAX_UID)
+        asked = UidSet()
+        if known is not None:
+            carried = {*cycle.pending, *cycle.failures, *cycle.reopened}
+            asked = UidSet(key.uid for key in carried if key.uidvalidity == known)
+            asked |= UidSet.of_range(progress.horizon + 1, upto)
+        selected, listed = source.open(asked)
+        if selected.uidvalidity != known:
+            self._meet_new_uidvalidity(cycle, source, selected)
+            upto = progress.horizon
+        window = LISTING_WINDOW
+        while True:
+            cycle.tally.unlisted = max(0, selected.uidnext - 1 - upto)
+            left = self._copy(cycle, source, listed)
+            if left is not None:
+                return left
+            if listed:
+                progress.pass_over(listed[-1].key.uid)
+            if not cycle.tally.unlisted:
+                return Outcome.OK
+            # A gap of any width is crossed in a few listings, a dense stretch in many small ones.
+            window = LISTING_WINDOW if listed else 2 * window
+            first, upto = upto + 1, min(upto + window, MAX_UID)
+            listed = source.listing(UidSet.of_range(first, upto))
+
+    def _is_held(self, cycle: _Cycle, side: Side) -> bool:
+        """Tell whether a side asked to be left alone for longer."""
+        until = cycle.found.not_before.get(side, 0.0)
+        if until <= cycle.started_at:
+            return False
+        log_event(logger, logging.WARNING, "throttled", side=side, until=until, kept=True)
+        return True
+
+    def _read_open(self, cycle: _Cycle) -> None:
+        """Read the records of what earlier cycles left open, and of the failed messages whose time has come."""
+        progress = cycle.progress
+        due_at = cycle.found.next_try_at
+        is_due = due_at is not None and due_at <= cycle.started_at
+        keys = {*progress.open_keys, *(progress.failing_keys if is_due else ())}
+        if not keys:
+            return
+        loaded = self._world.store.load(sorted(keys), [])
+        for key in sorted(keys):
+            record, failure = loaded.records.get(key), loaded.failures.get(key)
+            step = plan_open(record, failure)
+            if step is Step.LOOK and record is not None:
+                progress.begin(key, record.fence)
+                cycle.pending[key] = record
+            elif step is Step.RETRY and failure is not None:
+                progress.fail(key, failure.next_try_at)
+                if failure.next_try_at <= cycle.started_at:
+                    cycle.failures[key] = failure
+            elif step is Step.COPY:
+                cycle.reopened.add(key)
+            else:
+                if record is not None and record.copy is not None:
+                    progress.own(record.copy)
+                progress.settle(key)
+            if failure is not None and step is Step.LOOK:
+                cycle.failures[key] = failure
+
+    # -- a mailbox whose UIDs are new
+
+    def _meet_new_uidvalidity(self, cycle: _Cycle, source: Source, selected: SelectedMailbox) -> None:
+        progress = cycle.progress
+        if progress.uidvalidity is not None:
+            changed = {"was": progress.uidvalidity, "uidvalidity": selected.uidvalidity}
+            log_event(logger, logging.WARNING, "uidvalidity_changed", **changed)
+        failing = progress.failing_keys
+        failures = self._world.store.load(failing, []).failures.values() if failing else ()
+        arrivals = [failure.received_at for failure in failures if not failure.given_up]
+        arrivals += [float(r.fingerprint.received_at) for r in cycle.pending.values() if r.fingerprint is not None]
+        self._start_anew(source, selected, progress, cycle.found, min(arrivals, default=None))
+        for key in cycle.reopened:
+            progress.drop(key)
+        cycle.reopened.clear()
+        cycle.failures = {key: failure for key, failure in cycle.failures.items() if key in cycle.pending}
+        # Before anything is copied: a window that is not remembered would slide with every retry.
+        cycle.keeper.commit(progress.watermark(self._world.clock.now()), [])
+
+    def _start_anew(
+        self,
+        source: Source,
+        selected: SelectedMailbox,
+        progress: Progress,
+        found: Watermark,
+        oldest_open: float | None,
+    ) -> None:
+        """Decide what is wanted of a mailbox whose UIDs tell nothing: the first run, or a new UIDVALIDITY."""
+        now = self._world.clock.now()
+        newest = selected.uidnext - 1
+        kind = self._settings.initial_sync
+        if kind == "all":
+            progress.start_anew(selected.uidvalidity, 0, since=0.0, upto=0)
+            return
+        if kind == "since":
+            since = self._settings.initial_since
+        elif kind == "window":
+            since = window_start(found, oldest_open, now, self._settings.resync_window_hours)
+        elif found.completed_at is None:
+            progress.start_anew(selected.uidvalidity, newest, since=0.0, upto=0)
+            return
+        else:
+            # "From now on" began with the first run: what came since is new, whatever its UID is called.
+            since = window_start(found, oldest_open, now, 0.0)
+        first = self._first_since(source, since)
+        horizon = newest if first is None else first - 1
+        progress.start_anew(selected.uidvalidity, horizon, since=since, upto=newest)
+
+    @staticmethod
+    def _first_since(source: Source, since: float) -> int | None:
+        """Return the lowest UID of what arrived at ``since`` or later; None if nothing did."""
+        candidates = source.since(since)
+        while candidates:
+            window = candidates & UidSet.of_range(candidates.lowest, candidates.lowest + LISTING_WINDOW - 1)
+            for message in source.listing(window):
+                if message.received_at >= since:
+                    return message.key.uid
+            candidates -= window
+        return None
+
+    # -- copying
+
+    def _copy(self, cycle: _Cycle, source: Source, listed: Sequence[SourceMessage]) -> Outcome | None:
+        """Deal with what is open (the first time) and with what was listed; None if all of it was dealt with."""
+        flow = cycle.flow = cycle.flow or self._make_flow(cycle, source)
+        there = {message.key: message for message in listed}
+        new = [m for m in listed if m.key.uid > cycle.progress.horizon and cycle.progress.wanted(m)]
+        cycle.progress.list_uids(message.key.uid for message in new)
+        cycle.tally.listed += len(new)
+        reopened = [there[key] for key in sorted(cycle.reopened) if key in there]
+        jobs = self._retries(cycle, flow, there) + self._plan(flow, [*reopened, *new])
+        if cycle.pending or jobs:
+            if self._is_held(cycle, Side.DESTINATION):
+                flow.run([])
+                return Outcome.THROTTLED
+            destination = self._open_destination(cycle, flow)
+            jobs = self._settle_in_doubt(cycle, flow, destination, there) + jobs
+            destination.widen(len(jobs))
+        flow.run(jobs)
+        if flow.fatal is not None:
+            raise flow.fatal
+        stop = self._world.stop()
+        return stop if stop is not None and (flow.unfinished or cycle.tally.unlisted) else None
+
+    def _make_flow(self, cycle: _Cycle, source: Source) -> CopyFlow:
+        world = self._world
+        cycle.destination = world.make_destination()
+        parts = FlowParts(
+            source=source,
+            destination=cycle.destination,
+            store=world.store,
+            keeper=cycle.keeper,
+            progress=cycle.progress,
+            tally=cycle.tally,
+            clock=world.clock,
+            new_token=world.new_token,
+            stop=world.stop,
+            spawn_commit=world.spawn_commit,
+            spawn_confirm=world.spawn_confirm,
+            on_progress=world.on_progress,
+        )
+        return CopyFlow(
+            parts, FlowSettings(self._run_id, self._settings.max_attempts, self._settings.messages_per_second)
+        )
+
+    @staticmethod
+    def _open_destination(cycle: _Cycle, flow: CopyFlow) -> Destination:
+        if cycle.destination is None:
+            raise AssertionError("a flow without a destination")
+        if flow.fence is None:
+            flow.fence = cycle.destination.open()
+        return cycle.destination
+
+    @staticmethod
+    def _retries(cycle: _Cycle, flow: CopyFlow, there: dict[MessageKey, SourceMessage]) -> list[Job]:
+        """Return failed messages whose time has come; one that left the source counts another failed try."""
+        jobs = []
+        for key, failure in sorted(cycle.failures.items()):
+            if key in cycle.pending:
+                continue
+            if key in there:
+                jobs.append(Job(there[key], failure))
+            else:
+                absent = SourceMessage(key, 0, "", failure.received_at)
+                flow.fail(Job(absent, failure), "not in the source mailbox any more")
+        cycle.failures = {key: failure for key, failure in cycle.failures.items() if key in cycle.pending}
+        for key in sorted(cycle.reopened - there.keys()):
+            flow.fail(Job(SourceMessage(key, 0, "", cycle.started_at)), "not in the source mailbox any more")
+        cycle.reopened.clear()
+        return jobs
+
+    def _plan(self, flow: CopyFlow, messages: Sequence[SourceMessage]) -> list[Job]:
+        """Return what is to be copied; what is known, too large or empty is recorded by the flow."""
+        identities = _identities(messages)
+        holders = self._world.store.load([], identities).holders if identities else {}
+        records = self._world.store.load(sorted(set(holders.values())), []).records if holders else {}
+        jobs = []
+        for message in messages:
+            identity = Identity(message.gmail_msgid or "")
+            holder = holders.get(identity)
+            step = plan_new(
+                message,
+                records.get(holder) if holder is not None else None,
+                is_held=holder is not None,
+                max_bytes=self._settings.max_message_bytes,
+            )
+            if step is Step.DUPLICATE and holder is not None:
+                flow.duplicate(message.key, identity, holder)
+            elif step is Step.TOO_LARGE:
+                flow.fail(Job(message), f"larger than MAX_MESSAGE_BYTES ({message.size} octets)", for_ever=True)
+            elif step is Step.EMPTY:
+                flow.fail(Job(message), "the message is empty", for_ever=True)
+            elif step is Step.COPY:
+                jobs.append(Job(message))
+        return jobs
+
+    # -- messages in doubt
+
+    def _settle_in_doubt(
+        self, cycle: _Cycle, flow: CopyFlow, destination: Destination, there: dict[MessageKey, SourceMessage]
+    ) -> list[Job]:
+        """Look for the copies of what is in doubt; return what surely has to be appended again."""
+        if not cycle.pending or flow.fence is None:
+            return []
+        pending = list(cycle.pending.values())
+        view = destination.look(first_uid_to_look_at(pending, flow.fence.uidvalidity))
+        now = self._world.clock.now()
+        owned = cycle.progress.owned(view.fence.uidvalidity)
+        verdicts = settle_in_doubt(pending, view, owned, now, self._settings.in_doubt_settle_seconds)
+        found: list[Confirmation] = []
+        writes: list[Write] = []
+        jobs: list[Job] = []
+        for record in pending:
+            verdict = verdicts[record.key]
+            if isinstance(verdict, Found):
+                had_failed = record.key in cycle.failures
+                found.append(Confirmation(record.key, record.attempt, now, verdict.copy, had_failed=had_failed))
+            elif isinstance(verdict, AppendAgain):
+                jobs += self._append_again(cycle, flow, record, there)
+            else:
+                if isinstance(verdict, NothingYet) and verdict.first:
+                    writes.append(NotFound(record.key, record.attempt, now))
+                self._stay_in_doubt(cycle, record, verdict)
+        self._confirm_found(cycle, found)
+        if writes:
+            cycle.keeper.commit(cycle.progress.watermark(now), writes)
+        cycle.pending.clear()
+        cycle.failures.clear()
+        return jobs
+
+    def _confirm_found(self, cycle: _Cycle, found: Sequence[Confirmation]) -> None:
+        if not found:
+            return
+        lost = self._world.store.confirm(found)
+        for confirmation in found:
+            if confirmation.copy is not None:
+                cycle.progress.own(confirmation.copy)
+            if confirmation.key not in lost:
+                cycle.progress.settle(confirmation.key)
+                _log_settled(confirmation.key, "found in the destination")
+
+    def _append_again(
+        self, cycle: _Cycle, flow: CopyFlow, record: UidRecord, there: dict[MessageKey, SourceMessage]
+    ) -> list[Job]:
+        _log_settled(record.key, "not in the destination: to be appended again")
+        failure = cycle.failures.get(record.key)
+        if record.key in there:
+            return [Job(there[record.key], failure, reclaim=record)]
+        if record.key.uidvalidity == cycle.progress.uidvalidity:
+            received_at = float(record.fingerprint.received_at) if record.fingerprint is not None else 0.0
+            job = Job(SourceMessage(record.key, 0, record.internaldate, received_at), failure)
+            claim = Unclaim(record.key, record.attempt, record.identity)
+            flow.fail(job, "not in the source mailbox any more", unclaim=claim)
+        else:
+            # It comes again under its new UID, once its identity is free.
+            flow.unclaim(record, lambda: cycle.progress.drop(record.key))
+        return []
+
+    @staticmethod
+    def _stay_in_doubt(cycle: _Cycle, record: UidRecord, verdict: NothingYet | Undecided) -> None:
+        cycle.tally.in_doubt += 1
+        reason = verdict.reason if isinstance(verdict, Undecided) else "no copy in the destination so far"
+        log_event(
+            logger,
+            logging.WARNING,
+            "in_doubt",
+            uidvalidity=record.key.uidvalidity,
+            uid=record.key.uid,
+            rfc822_sha256=record.rfc822_sha256,
+            reason=reason,
+        )
+
+    # -- the end of a cycle
+
+    def _report(self, error: SyncError, cycle: _Cycle | None = None) -> Outcome:
+        """Log what ended a cycle early, keep what a side asked for, and return the outcome."""
+        if isinstance(error, StateUnavailable):
+            log_event(logger, logging.ERROR, "state_unavailable", reason=str(error))
+            return Outcome.STATE_UNAVAILABLE
+        if isinstance(error, LeaseLost):
+            log_event(logger, logging.WARNING, "lease_held", reason=str(error))
+            return Outcome.LEASE_HELD
+        if not isinstance(error, SideError):
+            raise error
+        if isinstance(error, AuthError):
+            log_event(
+                logger, logging.ERROR, "auth_failed", side=error.side, reason=error.reason, remedy=error.remedy
+            )
+            return Outcome.AUTH_FAILED
+        if isinstance(error, Throttled):
+            until = self._world.clock.now() + error.seconds
+            if cycle is not None:
+                cycle.progress.hold(error.side, until)
+            log_event(logger, logging.WARNING, "throttled", side=error.side, until=until, reason=error.reason)
+            return Outcome.THROTTLED
+        is_source = error.side is Side.SOURCE
+        event = "source_unavailable" if is_source else "destination_unavailable"
+        log_event(logger, logging.ERROR, event, reason=error.reason)
+        if cycle is not None and cycle.flow is not None and cycle.flow.refused_everything:
+            pause = outage_pause(cycle.progress.count_outage())
+            if pause:
+                cycle.progress.hold(Side.DESTINATION, self._world.clock.now() + pause)
+        return Outcome.SOURCE_UNAVAILABLE if is_source else Outcome.DESTINATION_UNAVAILABLE
+
+    @staticmethod
+    def _close(cycle: _Cycle) -> None:
+        for mailbox in (cycle.source, cycle.destination):
+            if mailbox is not None:
+                mailbox.close()
+
+    def _release(self, cycle: _Cycle, outcome: Outcome) -> Outcome:
+        """Write the watermark and let the lease go, if it still is ours and DynamoDB answers."""
+        cycle.tally.backlog = cycle.progress.unsettled + cycle.tally.unlisted
+        if outcome in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
+            return outcome
+        try:
+            cycle.keeper.release(cycle.progress.watermark(self._world.clock.now()))
+        except (StateUnavailable, LeaseLost) as error:
+            return self._report(error)
+        return outcome
+
+    def _finish(
+        self,
+        outcome: Outcome,
+        began: float,
+        cycle: _Cycle | None = None,
+        *,
+        tally: Tally | None = None,
+        last_uid: int = 0,
+        faults: tuple[str, ...] = (),
+        remedy: str = "",
+    ) -> Summary:
+        tally = tally or (cycle.tally if cycle is not None else Tally())
+        summary = Summary(
+            outcome=outcome,
+            listed=tally.listed,
+            copied=tally.copied,
+            duplicates=tally.duplicates,
+            failed=tally.failed,
+            given_up=tally.given_up,
+            in_doubt=tally.in_doubt,
+            backlog=tally.backlog,
+            octets=tally.octets,
+            last_uid=cycle.progress.last_uid if cycle is not None else last_uid,
+            duration_ms=round((self._world.clock.elapsed() - began) * 1000),
+            faults=faults,
+            remedy=remedy,
+        )
+        log_event(
+            logger,
+            logging.INFO,
+            "cycle_finished",
+            outcome=summary.outcome,
+            listed=summary.listed,
+            copied=summary.copied,
+            duplicates=summary.duplicates,
+            failed=summary.failed,
+            given_up=summary.given_up,
+            in_doubt=summary.in_doubt,
+            backlog=summary.backlog,
+            bytes=summary.octets,
+            last_uid=summary.last_uid,
+            duration_ms=summary.duration_ms,
+        )
+        return summary
+
+
+def _identities(messages: Sequence[SourceMessage]) -> list[Identity]:
+    """Return the identities that are known before a body is fetched."""
+    return [Identity(message.gmail_msgid) for message in messages if message.gmail_msgid is not None]
+
+
+def _log_settled(key: MessageKey, how: str) -> None:
+    log_event(logger, logging.INFO, "in_doubt_settled", uidvalidity=key.uidvalidity, uid=key.uid, how=how)
