@@ -28,6 +28,7 @@ from syncer.errors import (
     LeaseLost,
     MessageRefused,
     NotDelivered,
+    NotPermitted,
     OutcomeUnknown,
     SideError,
     StateUnavailable,
@@ -176,6 +177,7 @@ class CopyFlow:
         self._confirming = False
         self._renewing = False
         self._octets = 0
+        self._not_permitted = 0
         self._identities: dict[Identity, MessageKey] = {}
         self._twins: list[tuple[MessageKey, Identity]] = []
         self._done: set[MessageKey] = set()
@@ -419,23 +421,23 @@ class CopyFlow:
         self._let_go(item)
         self._parts.progress.unclaim(item.key)
         record = item.record
-        if record is None or holder is None or holder == item.key:
+        if record is None or holder is None:
             return  # it stays open: the next cycle reads what is there
         try:
             held = self._parts.store.load([holder], []).records.get(holder)
         except SyncError as error:
             self._end_with(error)
             return
-        if held is None or held.status is Status.DONE:
-            self.duplicate(item.key, record.identity, holder)
+        if held is None or (held.status is Status.DONE and holder != item.key):
+            self.duplicate(item.key, record.identity, holder)  # only records that are DONE expire
+        elif held.status is Status.DONE:
+            self._parts.progress.settle(item.key)
 
     # -- append
 
     def _append(self, item: _Item) -> None:
         self._appending.add(item)
-        future = self._parts.destination.append(
-            item.job.message.internaldate, item.body, self._parts.keeper.permit
-        )
+        future = self._parts.destination.append(item.job.message.internaldate, item.body, self._parts.keeper.permit)
         future.add_done_callback(partial(self._report, self._appended, item))
 
     def _appended(self, item: _Item, done: Future[CopyUid | None]) -> None:
@@ -451,12 +453,11 @@ class CopyFlow:
             self._parts.tally.in_doubt += 1
             self._log(item, logging.WARNING, "in_doubt", item_octets, reason=str(unknown))
             self._end_with(self._parts.destination.failure() or Unavailable(Side.DESTINATION, str(unknown)))
+        except NotPermitted:
+            self._try_under_a_new_lease(item)
         except NotDelivered as error:
             self._give_back(item)
-            if not self._parts.keeper.permit():
-                self._end_with(LeaseLost("the lease ran out"))
-            else:
-                self._end_with(self._parts.destination.failure() or Unavailable(Side.DESTINATION, str(error)))
+            self._end_with(self._parts.destination.failure() or Unavailable(Side.DESTINATION, str(error)))
         except SideError as error:
             self._give_back(item)
             self._end_with(error)
@@ -472,6 +473,14 @@ class CopyFlow:
         """What is appended from now on gets a higher UID than the copy just made (RFC 3501 section 2.3.1.1)."""
         if self.fence is None or copy.uidvalidity != self.fence.uidvalidity or copy.uid >= self.fence.uidnext:
             self.fence = Fence(copy.uidvalidity, copy.uid + 1)
+
+    def _try_under_a_new_lease(self, item: _Item) -> None:
+        """Give the claim back and begin again: the commits renew the lease, or find that it is lost."""
+        self._give_back(item)
+        self._not_permitted += 1
+        if self._not_permitted > WINDOW_MESSAGES:
+            self._end_with(LeaseLost("the lease is too short for this machine: raise LEASE_SECONDS"))
+        self._todo.appendleft(item.job)
 
     def _give_back(self, item: _Item) -> None:
         """Undo a claim whose message surely did not arrive: it stays open and is blamed for nothing."""
@@ -596,9 +605,7 @@ class CopyFlow:
         )
         self._writes.append((Failure(record, unclaim), partial(self._parts.progress.fail, item.key, again)))
         self._parts.tally.failed += 1
-        self._log(
-            item, logging.WARNING, "message_failed", item.job.message.size, reason=item.reason, retry_count=tries
-        )
+        self._log(item, logging.WARNING, "message_failed", item.job.message.size, reason=item.reason, retry_count=tries)
         if again is None:
             self._parts.tally.given_up += 1
             self._log(item, logging.ERROR, "message_given_up", item.job.message.size, reason=item.reason)

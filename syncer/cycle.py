@@ -18,6 +18,7 @@ from typing import Final
 from syncer import logging_utils
 from syncer.access_tokens import AccessTokens
 from syncer.config import Config
+from syncer.cycle_state import EngineSettings, Summary, World
 from syncer.dynamodb_client import make_client
 from syncer.dynamodb_records import partition_key
 from syncer.dynamodb_state import DynamoDBState
@@ -27,7 +28,7 @@ from syncer.imap_session import Dialect, Endpoint, ImapSession
 from syncer.model import EXIT_CONFIG, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome
 from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
-from syncer.sync_engine import EngineSettings, Summary, SyncEngine, World
+from syncer.sync_engine import SyncEngine
 from syncer.token_store import store_of
 
 _EXIT_CODES: Final = {
@@ -75,8 +76,7 @@ class Runner:
         self.close()
 
     def close(self) -> None:
-        """End the threads. What waits to be saved in the token store is saved."""
-        self._tokens.flush()
+        """End the threads."""
         self._commits.shutdown()
         self._confirmations.shutdown()
 
@@ -88,6 +88,7 @@ class Runner:
             engine = SyncEngine(self._world(), _engine_settings(self._config), run_id)
             return engine.dry_run() if self._dry_run else engine.run()
         finally:
+            self._tokens.flush()
             logging_utils.bind(run_id=None)
 
     def _world(self) -> World:

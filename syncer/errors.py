@@ -3,6 +3,7 @@
 ===================  =========================================================
 MessageRefused       skip this message, record why, go on with the others
 NotDelivered         the call changed nothing: it may be made again
+NotPermitted         of these: the lease has to be renewed first
 OutcomeUnknown       the call may have worked: look before doing it again
 Throttled            leave this side alone until the time it named
 Unavailable          this side cannot be used now: end the cycle, blame no message
@@ -62,6 +63,10 @@ class MessageRefused(SyncError):
 
 class NotDelivered(SyncError):
     """The message did not reach the server: the call may be made again."""
+
+
+class NotPermitted(NotDelivered):
+    """It was not sent, because the lease had run out when its turn came."""
 
 
 class OutcomeUnknown(SyncError):

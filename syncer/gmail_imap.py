@@ -191,9 +191,7 @@ class GmailMailbox:
                     future.set_exception(error)
 
         try:
-            asked = self._session.uid_fetch(
-                UidSet(awaited), "UID BODY.PEEK[]", take, literal_limit=self._literal_limit
-            )
+            asked = self._session.uid_fetch(UidSet(awaited), "UID BODY.PEEK[]", take, literal_limit=self._literal_limit)
         except SyncError as error:
             asked = Future()
             asked.set_exception(error)
@@ -246,5 +244,3 @@ def _ascii(value: FetchValue) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode("ascii")
     raise ValueError("a listing without an item that was asked for")
-
-

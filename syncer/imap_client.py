@@ -33,7 +33,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
-from syncer.errors import VerbNotAllowed
+from syncer.errors import NotPermitted, VerbNotAllowed
 
 with warnings.catch_warnings():
     # Its docstrings hold invalid escapes: DeprecationWarning on 3.11, SyntaxWarning from 3.12 on.
@@ -81,10 +81,6 @@ class ConnectionLost(Exception):
         self.reason = reason
         self.begun = begun
         """The command (with a literal: its literal) had begun to leave this machine."""
-
-
-class NotPermitted(Exception):
-    """The command's permit was refused when its turn came: nothing of it was sent."""
 
 
 class _ProtocolBroken(Exception):
@@ -359,7 +355,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
             with self._watch:
                 known = self.tagged_commands.pop(command.tag, None)
             if known is not None:
-                command.future.set_exception(NotPermitted())
+                command.future.set_exception(NotPermitted("the lease ran out before the message was sent"))
             return
         head = command.tag + b" " + command.line
         literal = command.literal

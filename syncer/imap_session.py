@@ -34,7 +34,7 @@ from syncer.errors import (
     Unavailable,
     VerbNotAllowed,
 )
-from syncer.imap_client import ConnectionLost, ImapClient, NotPermitted, Parts, Reply, Sink
+from syncer.imap_client import ConnectionLost, ImapClient, Parts, Reply, Sink
 from syncer.imap_utils import (
     encode_mailbox_name,
     number,
@@ -339,7 +339,7 @@ class ImapSession:
 
         The future raises MessageRefused, Throttled or Unavailable (the server said no: not
         delivered), NotDelivered, OutcomeUnknown (see the module). ``permit`` is asked just before
-        the first byte leaves; refused, it is NotDelivered.
+        the first byte leaves; refused, it is NotPermitted.
         """
         line = b"APPEND %b (%b) %b" % (mailbox_argument(mailbox), " ".join(flags).encode("ascii"), quote(internaldate))
         try:
@@ -354,8 +354,6 @@ class ImapSession:
             if isinstance(error, ConnectionLost):
                 kind = OutcomeUnknown if error.begun else NotDelivered
                 outcome.set_exception(kind(safe_text(error.reason)))
-            elif isinstance(error, NotPermitted):
-                outcome.set_exception(NotDelivered("the lease ran out before the message was sent"))
             elif error is not None:
                 outcome.set_exception(error)
             else:

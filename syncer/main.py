@@ -18,11 +18,11 @@ import logging
 from syncer import config as settings
 from syncer.config import Config
 from syncer.cycle import Runner, exit_code
+from syncer.cycle_state import Summary
 from syncer.daemon import Stopper, log_bug, run_for_ever
 from syncer.errors import ConfigError, StateUnavailable
 from syncer.logging_utils import log_event, set_up
 from syncer.model import EXIT_BUG, EXIT_CONFIG, EXIT_NOT_NOW
-from syncer.sync_engine import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,12 @@ def run_once(dry_run: bool) -> None:
     """
     config = _load()
     stopper = Stopper()
-    with _progress_bar() as on_progress, stopper.on_signals():
-        with Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner:
-            summary = runner.run()
+    with (
+        _progress_bar() as on_progress,
+        stopper.on_signals(),
+        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
+    ):
+        summary = runner.run()
     _report_faults(summary)
     sys.exit(exit_code(summary))
 
@@ -84,9 +87,12 @@ def daemon(dry_run: bool) -> None:
     """
     config = _load()
     stopper = Stopper()
-    with _progress_bar() as on_progress, stopper.on_signals():
-        with Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner:
-            run_for_ever(lambda: _report_faults(runner.run()), stopper, config.sync_interval_seconds)
+    with (
+        _progress_bar() as on_progress,
+        stopper.on_signals(),
+        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
+    ):
+        run_for_ever(lambda: _report_faults(runner.run()), stopper, config.sync_interval_seconds)
 
 
 @cli.group()
@@ -94,7 +100,7 @@ def table() -> None:
     """Manage the DynamoDB table."""
 
 
-@table.command("create", epilog=_settings_help("AWS_REGION", "DYNAMODB_TABLE", "AWS_ENDPOINT_URL"))
+@table.command("create", epilog=_settings_help(*settings.TABLE_SETTINGS))
 def table_create() -> None:
     """Make the DynamoDB table with TTL, for those who do not deploy template.yaml; harmless if it is there.
 
@@ -105,6 +111,7 @@ def table_create() -> None:
     from syncer.dynamodb_client import make_client
     from syncer.dynamodb_table import create_table
 
+    settings.lend_to_libraries(ENV_FILE)
     place = settings.load_table(env_file=ENV_FILE)
     set_up(place.log_level)
     created = create_table(make_client(place.aws_region, place.aws_endpoint_url), place.dynamodb_table)
@@ -118,7 +125,9 @@ def table_create() -> None:
     type=click.Path(exists=True, path_type=Path),
     help="Copy your own mail instead of the samples: a folder of .eml files, a Maildir or an mbox file.",
 )
-@click.option("--keep-logs", type=click.Path(path_type=Path, file_okay=False), help="Keep the JSON log lines in a folder.")
+@click.option(
+    "--keep-logs", type=click.Path(path_type=Path, file_okay=False), help="Keep the JSON log lines in a folder."
+)
 def demo(mail: Path | None, keep_logs: Path | None) -> None:
     """Show the whole system on this machine, against embedded servers: no account, no cloud, no root.
 
@@ -137,6 +146,7 @@ def demo(mail: Path | None, keep_logs: Path | None) -> None:
 
 def _load() -> Config:
     """Read the settings and begin to log. Raises ConfigError."""
+    settings.lend_to_libraries(ENV_FILE)
     config = settings.load(env_file=ENV_FILE)
     set_up(config.log_level)
     return config

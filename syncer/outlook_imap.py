@@ -164,9 +164,7 @@ class OutlookMailbox:
             Fence(selected.uidvalidity, selected.uidnext), wanted.lowest, tuple(seen[uid] for uid in sorted(seen))
         )
 
-    def append(
-        self, internaldate: str, body: bytes | bytearray, permit: Callable[[], bool]
-    ) -> Future[CopyUid | None]:
+    def append(self, internaldate: str, body: bytes | bytearray, permit: Callable[[], bool]) -> Future[CopyUid | None]:
         """Store a message; the future gives its UID, or None where the server does not tell.
 
         For what the future raises see ``ImapSession.append``.

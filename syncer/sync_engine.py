@@ -13,11 +13,11 @@ about a message is decided in ``sync_plan``; how many travel at once is ``copy_f
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from syncer.copy_flow import CopyFlow, FlowParts, FlowSettings, Job, Tally
+from syncer.cycle_state import CycleState, EngineSettings, Summary, World
 from syncer.errors import (
     AuthError,
     ConfigError,
@@ -30,114 +30,18 @@ from syncer.errors import (
 )
 from syncer.lease_keeper import LeaseKeeper
 from syncer.logging_utils import log_event
-from syncer.model import (
-    Confirmation,
-    FailRecord,
-    Identity,
-    MessageKey,
-    NotFound,
-    Outcome,
-    Side,
-    SourceMessage,
-    UidRecord,
-    Unclaim,
-    Watermark,
-    Write,
-)
-from syncer.ports import Clock, Destination, SelectedMailbox, Source, Spawn, StopSignal, Store
+from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage, Watermark
+from syncer.ports import Destination, Source
 from syncer.progress import Progress
-from syncer.sync_plan import (
-    AppendAgain,
-    Found,
-    NothingYet,
-    Step,
-    Undecided,
-    first_uid_to_look_at,
-    outage_pause,
-    plan_new,
-    plan_open,
-    settle_in_doubt,
-    window_start,
-)
+from syncer.resync import meet_new_uidvalidity, start_anew
+from syncer.settling import settle_what_is_in_doubt
+from syncer.sync_plan import Step, outage_pause, plan_new, plan_open
 from syncer.uid_set import MAX_UID, UidSet
 
 logger = logging.getLogger(__name__)
 
 LISTING_WINDOW: Final = 10_000
 """UIDs asked for in one listing: a backlog of any length is dealt with in memory that does not grow."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What the engine has to know of the configuration; names as in the settings."""
-
-    initial_sync: Literal["window", "new", "all", "since"]
-    initial_since: float
-    """For ``since``: the start of that day, UTC."""
-    resync_window_hours: float
-    max_message_bytes: int
-    max_attempts: int
-    in_doubt_settle_seconds: float
-    lease_seconds: float
-    messages_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the engine works with; see ``ports``."""
-
-    store: Store
-    open_source: Callable[[], Source]
-    """Connects and signs in. Raises Unavailable, Throttled, AuthError, ConfigError."""
-    make_destination: Callable[[], Destination]
-    """Makes it without connecting."""
-    clock: Clock
-    new_token: Callable[[], str]
-    stop: StopSignal
-    spawn_commit: Spawn
-    spawn_confirm: Spawn
-    on_progress: Callable[[int, int], None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a cycle ended: the fields of ``cycle_finished``."""
-
-    outcome: Outcome
-    listed: int = 0
-    copied: int = 0
-    duplicates: int = 0
-    failed: int = 0
-    given_up: int = 0
-    in_doubt: int = 0
-    backlog: int = 0
-    octets: int = 0
-    last_uid: int = 0
-    duration_ms: int = 0
-    faults: tuple[str, ...] = ()
-    """Settings that turned out wrong only now."""
-    remedy: str = ""
-    """What a person has to do, for ``auth_failed``."""
-
-
-@dataclass(slots=True)
-class _Cycle:
-    """What one cycle has in hand."""
-
-    started_at: float
-    progress: Progress
-    keeper: LeaseKeeper
-    found: Watermark
-    tally: Tally = field(default_factory=Tally)
-    source: Source | None = None
-    destination: Destination | None = None
-    flow: CopyFlow | None = None
-    pending: dict[MessageKey, UidRecord] = field(default_factory=dict)
-    """In doubt, to be looked for."""
-    failures: dict[MessageKey, FailRecord] = field(default_factory=dict)
-    """Failed before, to be tried again now."""
-    reopened: set[MessageKey] = field(default_factory=set)
-    """Open without a claim: to be copied as if new."""
 
 
 class SyncEngine:
@@ -165,7 +69,7 @@ class SyncEngine:
         except StateUnavailable as error:
             return self._finish(self._report(error), began)
         keeper = LeaseKeeper(self._world.store, lease, self._settings.lease_seconds, clock, began)
-        cycle = _Cycle(started_at, Progress(found), keeper, found)
+        cycle = CycleState(started_at, Progress(found), keeper, found)
         remedy = ""
         faults: tuple[str, ...] = ()
         try:
@@ -213,7 +117,7 @@ class SyncEngine:
         keys = [*progress.open_keys, *progress.failing_keys]
         records = self._world.store.load(keys, []).records if keys else {}
         if selected.uidvalidity != progress.uidvalidity:
-            self._start_anew(source, selected, progress, found, None)
+            start_anew(self._settings, source, selected, progress, found, self._world.clock.now(), None)
         uids = UidSet(key.uid for key in keys if key.uidvalidity == selected.uidvalidity)
         upto = progress.horizon
         while uids or upto + 1 < selected.uidnext:
@@ -237,7 +141,7 @@ class SyncEngine:
 
     # -- the work of a cycle
 
-    def _work(self, cycle: _Cycle) -> Outcome:
+    def _work(self, cycle: CycleState) -> Outcome:
         if self._is_held(cycle, Side.SOURCE):
             return Outcome.THROTTLED
         self._read_open(cycle)
@@ -252,7 +156,7 @@ class SyncEngine:
             asked |= UidSet.of_range(progress.horizon + 1, upto)
         selected, listed = source.open(asked)
         if selected.uidvalidity != known:
-            self._meet_new_uidvalidity(cycle, source, selected)
+            meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
             upto = progress.horizon
         window = LISTING_WINDOW
         while True:
@@ -269,7 +173,7 @@ class SyncEngine:
             first, upto = upto + 1, min(upto + window, MAX_UID)
             listed = source.listing(UidSet.of_range(first, upto))
 
-    def _is_held(self, cycle: _Cycle, side: Side) -> bool:
+    def _is_held(self, cycle: CycleState, side: Side) -> bool:
         """Tell whether a side asked to be left alone for longer."""
         until = cycle.found.not_before.get(side, 0.0)
         if until <= cycle.started_at:
@@ -277,7 +181,7 @@ class SyncEngine:
         log_event(logger, logging.WARNING, "throttled", side=side, until=until, kept=True)
         return True
 
-    def _read_open(self, cycle: _Cycle) -> None:
+    def _read_open(self, cycle: CycleState) -> None:
         """Read the records of what earlier cycles left open, and of the failed messages whose time has come."""
         progress = cycle.progress
         due_at = cycle.found.next_try_at
@@ -305,69 +209,9 @@ class SyncEngine:
             if failure is not None and step is Step.LOOK:
                 cycle.failures[key] = failure
 
-    # -- a mailbox whose UIDs are new
-
-    def _meet_new_uidvalidity(self, cycle: _Cycle, source: Source, selected: SelectedMailbox) -> None:
-        progress = cycle.progress
-        if progress.uidvalidity is not None:
-            changed = {"was": progress.uidvalidity, "uidvalidity": selected.uidvalidity}
-            log_event(logger, logging.WARNING, "uidvalidity_changed", **changed)
-        failing = progress.failing_keys
-        failures = self._world.store.load(failing, []).failures.values() if failing else ()
-        arrivals = [failure.received_at for failure in failures if not failure.given_up]
-        arrivals += [float(r.fingerprint.received_at) for r in cycle.pending.values() if r.fingerprint is not None]
-        self._start_anew(source, selected, progress, cycle.found, min(arrivals, default=None))
-        for key in cycle.reopened:
-            progress.drop(key)
-        cycle.reopened.clear()
-        cycle.failures = {key: failure for key, failure in cycle.failures.items() if key in cycle.pending}
-        # Before anything is copied: a window that is not remembered would slide with every retry.
-        cycle.keeper.commit(progress.watermark(self._world.clock.now()), [])
-
-    def _start_anew(
-        self,
-        source: Source,
-        selected: SelectedMailbox,
-        progress: Progress,
-        found: Watermark,
-        oldest_open: float | None,
-    ) -> None:
-        """Decide what is wanted of a mailbox whose UIDs tell nothing: the first run, or a new UIDVALIDITY."""
-        now = self._world.clock.now()
-        newest = selected.uidnext - 1
-        kind = self._settings.initial_sync
-        if kind == "all":
-            progress.start_anew(selected.uidvalidity, 0, since=0.0, upto=0)
-            return
-        if kind == "since":
-            since = self._settings.initial_since
-        elif kind == "window":
-            since = window_start(found, oldest_open, now, self._settings.resync_window_hours)
-        elif found.completed_at is None:
-            progress.start_anew(selected.uidvalidity, newest, since=0.0, upto=0)
-            return
-        else:
-            # "From now on" began with the first run: what came since is new, whatever its UID is called.
-            since = window_start(found, oldest_open, now, 0.0)
-        first = self._first_since(source, since)
-        horizon = newest if first is None else first - 1
-        progress.start_anew(selected.uidvalidity, horizon, since=since, upto=newest)
-
-    @staticmethod
-    def _first_since(source: Source, since: float) -> int | None:
-        """Return the lowest UID of what arrived at ``since`` or later; None if nothing did."""
-        candidates = source.since(since)
-        while candidates:
-            window = candidates & UidSet.of_range(candidates.lowest, candidates.lowest + LISTING_WINDOW - 1)
-            for message in source.listing(window):
-                if message.received_at >= since:
-                    return message.key.uid
-            candidates -= window
-        return None
-
     # -- copying
 
-    def _copy(self, cycle: _Cycle, source: Source, listed: Sequence[SourceMessage]) -> Outcome | None:
+    def _copy(self, cycle: CycleState, source: Source, listed: Sequence[SourceMessage]) -> Outcome | None:
         """Deal with what is open (the first time) and with what was listed; None if all of it was dealt with."""
         flow = cycle.flow = cycle.flow or self._make_flow(cycle, source)
         there = {message.key: message for message in listed}
@@ -381,7 +225,7 @@ class SyncEngine:
                 flow.run([])
                 return Outcome.THROTTLED
             destination = self._open_destination(cycle, flow)
-            jobs = self._settle_in_doubt(cycle, flow, destination, there) + jobs
+            jobs = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there) + jobs
             destination.widen(len(jobs))
         flow.run(jobs)
         if flow.fatal is not None:
@@ -389,7 +233,7 @@ class SyncEngine:
         stop = self._world.stop()
         return stop if stop is not None and (flow.unfinished or cycle.tally.unlisted) else None
 
-    def _make_flow(self, cycle: _Cycle, source: Source) -> CopyFlow:
+    def _make_flow(self, cycle: CycleState, source: Source) -> CopyFlow:
         world = self._world
         cycle.destination = world.make_destination()
         parts = FlowParts(
@@ -411,7 +255,7 @@ class SyncEngine:
         )
 
     @staticmethod
-    def _open_destination(cycle: _Cycle, flow: CopyFlow) -> Destination:
+    def _open_destination(cycle: CycleState, flow: CopyFlow) -> Destination:
         if cycle.destination is None:
             raise AssertionError("a flow without a destination")
         if flow.fence is None:
@@ -419,7 +263,7 @@ class SyncEngine:
         return cycle.destination
 
     @staticmethod
-    def _retries(cycle: _Cycle, flow: CopyFlow, there: dict[MessageKey, SourceMessage]) -> list[Job]:
+    def _retries(cycle: CycleState, flow: CopyFlow, there: Mapping[MessageKey, SourceMessage]) -> list[Job]:
         """Return failed messages whose time has come; one that left the source counts another failed try."""
         jobs = []
         for key, failure in sorted(cycle.failures.items()):
@@ -431,7 +275,7 @@ class SyncEngine:
                 absent = SourceMessage(key, 0, "", failure.received_at)
                 flow.fail(Job(absent, failure), "not in the source mailbox any more")
         cycle.failures = {key: failure for key, failure in cycle.failures.items() if key in cycle.pending}
-        for key in sorted(cycle.reopened - there.keys()):
+        for key in sorted(cycle.reopened.difference(there)):
             flow.fail(Job(SourceMessage(key, 0, "", cycle.started_at)), "not in the source mailbox any more")
         cycle.reopened.clear()
         return jobs
@@ -461,85 +305,9 @@ class SyncEngine:
                 jobs.append(Job(message))
         return jobs
 
-    # -- messages in doubt
-
-    def _settle_in_doubt(
-        self, cycle: _Cycle, flow: CopyFlow, destination: Destination, there: dict[MessageKey, SourceMessage]
-    ) -> list[Job]:
-        """Look for the copies of what is in doubt; return what surely has to be appended again."""
-        if not cycle.pending or flow.fence is None:
-            return []
-        pending = list(cycle.pending.values())
-        view = destination.look(first_uid_to_look_at(pending, flow.fence.uidvalidity))
-        now = self._world.clock.now()
-        owned = cycle.progress.owned(view.fence.uidvalidity)
-        verdicts = settle_in_doubt(pending, view, owned, now, self._settings.in_doubt_settle_seconds)
-        found: list[Confirmation] = []
-        writes: list[Write] = []
-        jobs: list[Job] = []
-        for record in pending:
-            verdict = verdicts[record.key]
-            if isinstance(verdict, Found):
-                had_failed = record.key in cycle.failures
-                found.append(Confirmation(record.key, record.attempt, now, verdict.copy, had_failed=had_failed))
-            elif isinstance(verdict, AppendAgain):
-                jobs += self._append_again(cycle, flow, record, there)
-            else:
-                if isinstance(verdict, NothingYet) and verdict.first:
-                    writes.append(NotFound(record.key, record.attempt, now))
-                self._stay_in_doubt(cycle, record, verdict)
-        self._confirm_found(cycle, found)
-        if writes:
-            cycle.keeper.commit(cycle.progress.watermark(now), writes)
-        cycle.pending.clear()
-        cycle.failures.clear()
-        return jobs
-
-    def _confirm_found(self, cycle: _Cycle, found: Sequence[Confirmation]) -> None:
-        if not found:
-            return
-        lost = self._world.store.confirm(found)
-        for confirmation in found:
-            if confirmation.copy is not None:
-                cycle.progress.own(confirmation.copy)
-            if confirmation.key not in lost:
-                cycle.progress.settle(confirmation.key)
-                _log_settled(confirmation.key, "found in the destination")
-
-    def _append_again(
-        self, cycle: _Cycle, flow: CopyFlow, record: UidRecord, there: dict[MessageKey, SourceMessage]
-    ) -> list[Job]:
-        _log_settled(record.key, "not in the destination: to be appended again")
-        failure = cycle.failures.get(record.key)
-        if record.key in there:
-            return [Job(there[record.key], failure, reclaim=record)]
-        if record.key.uidvalidity == cycle.progress.uidvalidity:
-            received_at = float(record.fingerprint.received_at) if record.fingerprint is not None else 0.0
-            job = Job(SourceMessage(record.key, 0, record.internaldate, received_at), failure)
-            claim = Unclaim(record.key, record.attempt, record.identity)
-            flow.fail(job, "not in the source mailbox any more", unclaim=claim)
-        else:
-            # It comes again under its new UID, once its identity is free.
-            flow.unclaim(record, lambda: cycle.progress.drop(record.key))
-        return []
-
-    @staticmethod
-    def _stay_in_doubt(cycle: _Cycle, record: UidRecord, verdict: NothingYet | Undecided) -> None:
-        cycle.tally.in_doubt += 1
-        reason = verdict.reason if isinstance(verdict, Undecided) else "no copy in the destination so far"
-        log_event(
-            logger,
-            logging.WARNING,
-            "in_doubt",
-            uidvalidity=record.key.uidvalidity,
-            uid=record.key.uid,
-            rfc822_sha256=record.rfc822_sha256,
-            reason=reason,
-        )
-
     # -- the end of a cycle
 
-    def _report(self, error: SyncError, cycle: _Cycle | None = None) -> Outcome:
+    def _report(self, error: SyncError, cycle: CycleState | None = None) -> Outcome:
         """Log what ended a cycle early, keep what a side asked for, and return the outcome."""
         if isinstance(error, StateUnavailable):
             log_event(logger, logging.ERROR, "state_unavailable", reason=str(error))
@@ -550,9 +318,7 @@ class SyncEngine:
         if not isinstance(error, SideError):
             raise error
         if isinstance(error, AuthError):
-            log_event(
-                logger, logging.ERROR, "auth_failed", side=error.side, reason=error.reason, remedy=error.remedy
-            )
+            log_event(logger, logging.ERROR, "auth_failed", side=error.side, reason=error.reason, remedy=error.remedy)
             return Outcome.AUTH_FAILED
         if isinstance(error, Throttled):
             until = self._world.clock.now() + error.seconds
@@ -570,12 +336,12 @@ class SyncEngine:
         return Outcome.SOURCE_UNAVAILABLE if is_source else Outcome.DESTINATION_UNAVAILABLE
 
     @staticmethod
-    def _close(cycle: _Cycle) -> None:
+    def _close(cycle: CycleState) -> None:
         for mailbox in (cycle.source, cycle.destination):
             if mailbox is not None:
                 mailbox.close()
 
-    def _release(self, cycle: _Cycle, outcome: Outcome) -> Outcome:
+    def _release(self, cycle: CycleState, outcome: Outcome) -> Outcome:
         """Write the watermark and let the lease go, if it still is ours and DynamoDB answers."""
         cycle.tally.backlog = cycle.progress.unsettled + cycle.tally.unlisted
         if outcome in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
@@ -590,7 +356,7 @@ class SyncEngine:
         self,
         outcome: Outcome,
         began: float,
-        cycle: _Cycle | None = None,
+        cycle: CycleState | None = None,
         *,
         tally: Tally | None = None,
         last_uid: int = 0,
@@ -635,7 +401,3 @@ class SyncEngine:
 def _identities(messages: Sequence[SourceMessage]) -> list[Identity]:
     """Return the identities that are known before a body is fetched."""
     return [Identity(message.gmail_msgid) for message in messages if message.gmail_msgid is not None]
-
-
-def _log_settled(key: MessageKey, how: str) -> None:
-    log_event(logger, logging.INFO, "in_doubt_settled", uidvalidity=key.uidvalidity, uid=key.uid, how=how)

@@ -1,0 +1,73 @@
+# The commands of this project. `make help` lists them.
+# What is installed goes into .venv only; `make clean` removes it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+UV     ?= uv
+# A test that takes minutes hangs: no single one needs more than some seconds.
+PYTEST_OPTIONS ?= --timeout=300
+BENCH_OPTIONS  ?=
+
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
+RUN := $(VENV)/bin/python -m
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint check bench lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@echo "Another Python (3.11 or newer): make PYTHON=python3.13 VENV=.venv-3.13 test"
+
+demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own and sample mail
+	@$(RUN) syncer demo $(DEMO_OPTIONS)
+
+test: $(VENV)/.dev ## every test that can run here
+	@$(RUN) pytest $(PYTEST_OPTIONS)
+
+lint: $(VENV)/.dev ## style, types, and which module may import which
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(VENV)/bin/lint-imports
+
+check: lint test ## lint, then test
+
+bench: $(VENV)/.dev ## copy a mailbox with this program and with mbsync, and compare
+	@$(RUN) bench.copy_speed $(BENCH_OPTIONS)
+
+lock: ## pin again what the .in files ask for (LOCK_OPTIONS=--upgrade for newer versions)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or UV=path/to/uv" >&2; exit 1; }
+	@$(call compile,requirements.txt,requirements.in)
+	@$(call compile,requirements-cli.txt,-c requirements.txt requirements.in requirements-cli.in)
+	@$(call compile,requirements-demo.txt,-c requirements-cli.txt requirements.in requirements-cli.in requirements-demo.in)
+	@$(call compile,requirements-dev.txt,-c requirements-demo.txt requirements.in requirements-cli.in requirements-demo.in requirements-dev.in)
+
+# The files hold names, versions and hashes, and say nothing of where the packages come from.
+compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(LOCK_OPTIONS) --output-file $(1) $(2)
+
+clean: ## remove what the other commands made
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: a venv half made or half filled has none, and is completed by the next command.
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; Python 3.11 or newer is needed." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is too old or does not run: Python 3.11 or newer is needed (make PYTHON=python3.13 ...)." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv module: on Debian or Ubuntu, apt install python3-venv." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: requirements-demo.txt | $(VENV)/.made
+	@echo "Installing into $(VENV) what the demo needs (about half a minute)..."
+	@$(PIP) install --require-hashes -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt | $(VENV)/.made
+	@echo "Installing into $(VENV) what the tests need (about half a minute)..."
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,86 @@
+"""What one cycle is given, has in hand, and leaves: the values that the engine's parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from syncer.copy_flow import CopyFlow, Tally
+from syncer.lease_keeper import LeaseKeeper
+from syncer.model import FailRecord, MessageKey, Outcome, UidRecord, Watermark
+from syncer.ports import Clock, Destination, Source, Spawn, StopSignal, Store
+from syncer.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the engine has to know of the configuration; names as in the settings."""
+
+    initial_sync: Literal["window", "new", "all", "since"]
+    initial_since: float
+    """For ``since``: the start of that day, UTC."""
+    resync_window_hours: float
+    max_message_bytes: int
+    max_attempts: int
+    in_doubt_settle_seconds: float
+    lease_seconds: float
+    messages_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the engine works with; see ``ports``."""
+
+    store: Store
+    open_source: Callable[[], Source]
+    """Connects and signs in. Raises Unavailable, Throttled, AuthError, ConfigError."""
+    make_destination: Callable[[], Destination]
+    """Makes it without connecting."""
+    clock: Clock
+    new_token: Callable[[], str]
+    stop: StopSignal
+    spawn_commit: Spawn
+    spawn_confirm: Spawn
+    on_progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a cycle ended: the fields of ``cycle_finished``."""
+
+    outcome: Outcome
+    listed: int = 0
+    copied: int = 0
+    duplicates: int = 0
+    failed: int = 0
+    given_up: int = 0
+    in_doubt: int = 0
+    backlog: int = 0
+    octets: int = 0
+    last_uid: int = 0
+    duration_ms: int = 0
+    faults: tuple[str, ...] = ()
+    """Settings that turned out wrong only now."""
+    remedy: str = ""
+    """What a person has to do, for ``auth_failed``."""
+
+
+@dataclass(slots=True)
+class CycleState:
+    """What one cycle has in hand."""
+
+    started_at: float
+    progress: Progress
+    keeper: LeaseKeeper
+    found: Watermark
+    tally: Tally = field(default_factory=Tally)
+    source: Source | None = None
+    destination: Destination | None = None
+    flow: CopyFlow | None = None
+    pending: dict[MessageKey, UidRecord] = field(default_factory=dict)
+    """In doubt, to be looked for."""
+    failures: dict[MessageKey, FailRecord] = field(default_factory=dict)
+    """Failed before, to be tried again now."""
+    reopened: set[MessageKey] = field(default_factory=set)
+    """Open without a claim: to be copied as if new."""

@@ -1,0 +1,116 @@
+"""Messages in doubt: one look at the destination for all of them, and what follows from it.
+
+The look comes first in a cycle, over a connection made in it: what was appended before that
+connection began is there to be seen. ``sync_plan`` decides; this reads, writes and reports.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from syncer.copy_flow import CopyFlow, Job
+from syncer.cycle_state import CycleState, EngineSettings, World
+from syncer.logging_utils import log_event
+from syncer.model import Confirmation, MessageKey, NotFound, SourceMessage, UidRecord, Unclaim, Write
+from syncer.ports import Destination, Store
+from syncer.sync_plan import (
+    AppendAgain,
+    Found,
+    NothingYet,
+    Undecided,
+    first_uid_to_look_at,
+    settle_in_doubt,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def settle_what_is_in_doubt(
+    world: World,
+    settings: EngineSettings,
+    cycle: CycleState,
+    flow: CopyFlow,
+    destination: Destination,
+    there: Mapping[MessageKey, SourceMessage],
+) -> list[Job]:
+    """Look for the copies of what is in doubt; return what surely has to be appended again.
+
+    ``there`` is what the source has, as far as it was listed.
+    Raises Unavailable, Throttled (the destination), StateUnavailable, LeaseLost.
+    """
+    if not cycle.pending or flow.fence is None:
+        return []
+    pending = list(cycle.pending.values())
+    view = destination.look(first_uid_to_look_at(pending, flow.fence.uidvalidity))
+    now = world.clock.now()
+    owned = cycle.progress.owned(view.fence.uidvalidity)
+    verdicts = settle_in_doubt(pending, view, owned, now, settings.in_doubt_settle_seconds)
+    found: list[Confirmation] = []
+    writes: list[Write] = []
+    jobs: list[Job] = []
+    for record in pending:
+        verdict = verdicts[record.key]
+        if isinstance(verdict, Found):
+            had_failed = record.key in cycle.failures
+            found.append(Confirmation(record.key, record.attempt, now, verdict.copy, had_failed=had_failed))
+        elif isinstance(verdict, AppendAgain):
+            jobs += _append_again(cycle, flow, record, there)
+        else:
+            if isinstance(verdict, NothingYet) and verdict.first:
+                writes.append(NotFound(record.key, record.attempt, now))
+            _stay_in_doubt(cycle, record, verdict)
+    _confirm_found(world.store, cycle, found)
+    if writes:
+        cycle.keeper.commit(cycle.progress.watermark(now), writes)
+    cycle.pending.clear()
+    cycle.failures.clear()
+    return jobs
+
+
+def _confirm_found(store: Store, cycle: CycleState, found: Sequence[Confirmation]) -> None:
+    if not found:
+        return
+    lost = store.confirm(found)
+    for confirmation in found:
+        if confirmation.copy is not None:
+            cycle.progress.own(confirmation.copy)
+        if confirmation.key not in lost:
+            cycle.progress.settle(confirmation.key)
+            _log_settled(confirmation.key, "found in the destination")
+
+
+def _append_again(
+    cycle: CycleState, flow: CopyFlow, record: UidRecord, there: Mapping[MessageKey, SourceMessage]
+) -> list[Job]:
+    _log_settled(record.key, "not in the destination: to be appended again")
+    failure = cycle.failures.get(record.key)
+    if record.key in there:
+        return [Job(there[record.key], failure, reclaim=record)]
+    if record.key.uidvalidity == cycle.progress.uidvalidity:
+        received_at = float(record.fingerprint.received_at) if record.fingerprint is not None else 0.0
+        job = Job(SourceMessage(record.key, 0, record.internaldate, received_at), failure)
+        claim = Unclaim(record.key, record.attempt, record.identity)
+        flow.fail(job, "not in the source mailbox any more", unclaim=claim)
+    else:
+        # It comes again under its new UID, once its identity is free.
+        flow.unclaim(record, lambda: cycle.progress.drop(record.key))
+    return []
+
+
+def _stay_in_doubt(cycle: CycleState, record: UidRecord, verdict: NothingYet | Undecided) -> None:
+    cycle.tally.in_doubt += 1
+    reason = verdict.reason if isinstance(verdict, Undecided) else "no copy in the destination so far"
+    log_event(
+        logger,
+        logging.WARNING,
+        "in_doubt",
+        uidvalidity=record.key.uidvalidity,
+        uid=record.key.uid,
+        rfc822_sha256=record.rfc822_sha256,
+        reason=reason,
+    )
+
+
+def _log_settled(key: MessageKey, how: str) -> None:
+    log_event(logger, logging.INFO, "in_doubt_settled", uidvalidity=key.uidvalidity, uid=key.uid, how=how)

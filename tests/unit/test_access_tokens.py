@@ -1,0 +1,637 @@
+"""Access tokens: when one is asked for, what is saved when, and that none is lost or shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from syncer import logging_utils
+from syncer.access_tokens import AccessTokens
+from syncer.config import Config, load
+from syncer.demo.authority import SERVER_BUSY, Account, Authority
+from syncer.demo.certificates import Certificates
+from syncer.errors import AuthError, ConfigError, Unavailable
+from syncer.model import Side
+from syncer.token_store import EnvTokens, FileTokens, SecretsManagerTokens, StoreUnavailable, TokenStore
+from syncer.tokens import Refreshed, SideTokens, Tokens
+
+CANARY = "canary-7f3a9"
+SOURCE, DESTINATION = Side.SOURCE, Side.DESTINATION
+SETTINGS = {
+    "GMAIL_EMAIL": "alice@gmail.com",
+    "OUTLOOK_EMAIL": "bob@outlook.com",
+    "AWS_REGION": "eu-central-1",
+    "DYNAMODB_TABLE": "gmail-sync",
+    "GMAIL_CLIENT_ID": "google-client",
+    "GMAIL_CLIENT_SECRET": f"{CANARY}-gcs",
+    "GMAIL_REFRESH_TOKEN": f"1//{CANARY}-R0",
+    "MS_CLIENT_ID": "microsoft-client",
+    "MS_REFRESH_TOKEN": f"M.C5_{CANARY}-R0",
+}
+START = 1_700_000_000.0
+
+
+def config(**changes: str) -> Config:
+    return load(environ={**SETTINGS, **changes})
+
+
+class Clock:
+    """A time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def __call__(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Provider:
+    """Both token endpoints as functions: count calls, rotate like Microsoft, fail when told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.used: dict[Side, list[str]] = {side: [] for side in Side}
+        self.failure: Exception | None = None
+        self.before_answer: Callable[[], None] = lambda: None
+
+    def refreshers(self) -> dict[Side, Callable[[SideTokens], Refreshed]]:
+        return {side: lambda known, side=side: self._refresh(side, known) for side in Side}  # type: ignore[misc]
+
+    def calls(self, side: Side) -> int:
+        return len(self.used[side])
+
+    def _refresh(self, side: Side, known: SideTokens) -> Refreshed:
+        self.used[side].append(known.refresh_token)
+        self.before_answer()
+        if self.failure is not None:
+            raise self.failure
+        count = len(self.used[side])
+        rotated = f"{CANARY}-R{count}-{self.clock.time:.0f}" if side is DESTINATION else None
+        return Refreshed(f"{CANARY}-{side}-A{count}-{self.clock.time:.0f}", self.clock.time + 3600, rotated)
+
+
+class Watched:
+    """A real store that counts, and fails when told to."""
+
+    def __init__(self, inner: TokenStore) -> None:
+        self.inner = inner
+        self.loads = 0
+        self.saves: list[Tokens] = []
+        self.load_failure: Exception | None = None
+        self.save_failure: Exception | None = None
+
+    @property
+    def read_only(self) -> bool:
+        return self.inner.read_only
+
+    @property
+    def pause_seconds(self) -> float:
+        return self.inner.pause_seconds
+
+    def load(self) -> Tokens:
+        self.loads += 1
+        if self.load_failure is not None:
+            raise self.load_failure
+        return self.inner.load()
+
+    def save(self, tokens: Tokens) -> None:
+        if self.save_failure is not None:
+            raise self.save_failure
+        self.inner.save(tokens)
+        self.saves.append(tokens)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def provider(clock: Clock) -> Provider:
+    return Provider(clock)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Watched:
+    return Watched(FileTokens(tmp_path / "tokens.json"))
+
+
+@pytest.fixture
+def secret() -> Iterator[Watched]:
+    with mock_aws():
+        boto3.client("secretsmanager", region_name="eu-central-1").create_secret(Name="tokens", SecretString="{}")
+        yield Watched(SecretsManagerTokens("tokens", "eu-central-1", None))
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Return the log lines so far; none of them, at any level, may hold a secret."""
+    stream = io.StringIO()
+    before, level = logging.getLogger().handlers[:], logging.getLogger().level
+    logging_utils.set_up("DEBUG", stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    logging.getLogger().handlers[:] = before
+    logging.getLogger().setLevel(level)
+    assert CANARY not in stream.getvalue()
+    assert "alice" not in stream.getvalue()
+
+
+@pytest.fixture
+def made(clock: Clock, provider: Provider) -> Callable[..., AccessTokens]:
+    """Return what a new process would have."""
+
+    def make(store: TokenStore, settings: Config | None = None, *, read_only: bool = False) -> AccessTokens:
+        return AccessTokens(
+            settings or config(), store, refreshers=provider.refreshers(), now=clock, read_only=read_only
+        )
+
+    return make
+
+
+Make = Callable[..., AccessTokens]
+Log = Callable[[], list[dict[str, Any]]]
+
+
+def events(log: Log) -> list[str]:
+    return [line["event"] for line in log()]
+
+
+# --- the cache ------------------------------------------------------------------------------
+
+
+def test_making_it_contacts_nobody(made: Make, file: Watched, provider: Provider) -> None:
+    made(file)
+    assert (file.loads, provider.calls(SOURCE)) == (0, 0)
+
+
+def test_a_token_is_used_until_five_minutes_before_its_end(
+    made: Make, file: Watched, provider: Provider, clock: Clock
+) -> None:
+    tokens = made(file)
+    first = tokens.get(SOURCE)
+    clock.advance(3299)
+    assert tokens.get(SOURCE) == first
+    clock.advance(1)
+    assert tokens.get(SOURCE) != first
+    assert provider.calls(SOURCE) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "secret"])
+def test_the_next_process_needs_no_token_call(
+    made: Make, provider: Provider, request: pytest.FixtureRequest, kind: str
+) -> None:
+    store = request.getfixturevalue(kind)
+    first = made(store)
+    handed_out = [first.get(SOURCE), first.get(DESTINATION)]
+    first.flush()
+    second = made(store)
+    assert [second.get(SOURCE), second.get(DESTINATION)] == handed_out
+    assert (provider.calls(SOURCE), provider.calls(DESTINATION)) == (1, 1)
+
+
+def test_a_warm_process_asks_neither_store_nor_provider(
+    made: Make, secret: Watched, provider: Provider, clock: Clock
+) -> None:
+    tokens = made(secret)
+    for _ in range(5):
+        for side in Side:
+            tokens.get(side)
+        tokens.flush()
+        clock.advance(300)
+    assert secret.loads == 1
+    assert len(secret.saves) == 1
+    assert (provider.calls(SOURCE), provider.calls(DESTINATION)) == (1, 1)
+
+
+def test_the_stored_refresh_token_is_used_from_the_second_time_on(
+    made: Make, file: Watched, provider: Provider, clock: Clock
+) -> None:
+    made(file).get(DESTINATION)
+    clock.advance(3600)
+    made(file).get(DESTINATION)
+    assert provider.used[DESTINATION] == [SETTINGS["MS_REFRESH_TOKEN"], f"{CANARY}-R1-{START:.0f}"]
+
+
+def test_googles_refresh_token_stays_where_none_comes_back(
+    made: Make, file: Watched, provider: Provider, clock: Clock
+) -> None:
+    for _ in range(2):
+        made(file).get(SOURCE)
+        clock.advance(3600)
+    assert provider.used[SOURCE] == [SETTINGS["GMAIL_REFRESH_TOKEN"]] * 2
+
+
+def test_a_new_sign_in_wins_over_the_store(made: Make, file: Watched, provider: Provider) -> None:
+    made(file).get(DESTINATION)
+    made(file, config(MS_REFRESH_TOKEN=f"{CANARY}-again")).get(DESTINATION)
+    assert provider.used[DESTINATION][1] == f"{CANARY}-again"
+
+
+def test_no_client_library_is_imported_before_a_token_is_refreshed() -> None:
+    """A cycle with a cached token, which is nearly every one, pays for none of them at its cold start."""
+    program = (
+        "import sys, syncer.access_tokens; print(sorted({'requests', 'msal', 'google', 'boto3'} & {*sys.modules}))"
+    )
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# --- rotation and saving -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["file", "secret"])
+def test_a_rotated_token_is_saved_before_the_access_token_is_handed_out(
+    made: Make, request: pytest.FixtureRequest, kind: str, log: Log
+) -> None:
+    store = request.getfixturevalue(kind)
+    access = made(store).get(DESTINATION)
+    stored = store.inner.load().of(DESTINATION)
+    assert stored.refresh_token == f"{CANARY}-R1-{START:.0f}"
+    assert stored.access_token == access
+    assert (stored.obtained_at, stored.expires_at) == (START, START + 3600)
+    assert [line["side"] for line in log() if line["event"] == "token_rotated"] == ["destination"]
+
+
+def test_both_sides_refreshed_in_one_run_cost_one_save_of_the_secret(made: Make, secret: Watched) -> None:
+    tokens = made(secret)
+    tokens.get(SOURCE)
+    tokens.get(DESTINATION)
+    tokens.flush()
+    assert len(secret.saves) == 1
+    assert all(secret.inner.load().of(side).access_token for side in Side)
+
+
+def test_an_access_token_alone_is_saved_at_the_end_of_the_run(made: Make, secret: Watched) -> None:
+    tokens = made(secret)
+    tokens.get(SOURCE)
+    assert secret.saves == []
+    tokens.flush()
+    assert len(secret.saves) == 1
+
+
+def test_the_secret_is_not_saved_twice_within_ten_minutes_for_an_access_token(
+    made: Make, secret: Watched, clock: Clock
+) -> None:
+    tokens = made(secret)
+    tokens.get(SOURCE)
+    tokens.flush()
+    clock.advance(599)
+    tokens.renew(SOURCE)
+    tokens.flush()
+    assert len(secret.saves) == 1
+    clock.advance(1)
+    tokens.flush()
+    assert len(secret.saves) == 2
+
+
+def test_a_rotated_token_does_not_wait_for_the_pause_of_the_other_side(
+    made: Make, secret: Watched, clock: Clock
+) -> None:
+    tokens = made(secret)
+    tokens.get(SOURCE)
+    tokens.flush()
+    clock.advance(10)
+    tokens.get(DESTINATION)
+    assert len(secret.saves) == 2
+
+
+def test_a_token_rotated_twice_within_the_pause_waits_and_is_saved_after_it(
+    made: Make, secret: Watched, clock: Clock, log: Log
+) -> None:
+    tokens = made(secret)
+    tokens.get(DESTINATION)
+    clock.advance(100)
+    tokens.renew(DESTINATION)
+    tokens.flush()
+    assert len(secret.saves) == 1
+    assert events(log).count("token_save_deferred") == 1
+    clock.advance(500)
+    tokens.get(DESTINATION)
+    assert len(secret.saves) == 2
+    assert secret.inner.load().of(DESTINATION).refresh_token == f"{CANARY}-R2-{START + 100:.0f}"
+
+
+def test_two_days_of_cycles_stay_far_below_the_quota_of_versions(
+    made: Make, secret: Watched, clock: Clock, provider: Provider
+) -> None:
+    """A new process every five minutes, mail in each: some 100 versions in 24 hours break Secrets Manager."""
+    for _ in range(2 * 288):
+        tokens = made(secret)
+        for side in Side:
+            tokens.get(side)
+        tokens.flush()
+        clock.advance(300)
+    assert len(secret.saves) <= 2 * 30
+    assert provider.calls(DESTINATION) <= 2 * 30
+    assert secret.inner.load().of(DESTINATION).refresh_token.startswith(f"{CANARY}-R{provider.calls(DESTINATION)}-")
+
+
+@pytest.mark.parametrize("kind", ["file", "secret"])
+@pytest.mark.parametrize("failure", [StoreUnavailable("disk full"), ConfigError(["TOKENS_SECRET_ID: denied"])])
+def test_a_failed_save_is_logged_and_made_good_at_the_next_opportunity(
+    made: Make, request: pytest.FixtureRequest, kind: str, failure: Exception, log: Log, clock: Clock
+) -> None:
+    store = request.getfixturevalue(kind)
+    tokens = made(store)
+    store.save_failure = failure
+    access = tokens.get(DESTINATION)
+    tokens.flush()
+    assert events(log).count("token_save_failed") == 2
+    store.save_failure = None
+    clock.advance(5)
+    assert tokens.get(DESTINATION) == access
+    stored = store.inner.load().of(DESTINATION)
+    assert (stored.access_token, stored.refresh_token) == (access, f"{CANARY}-R1-{START:.0f}")
+
+
+def test_what_could_not_be_saved_is_still_used_for_the_next_refresh(
+    made: Make, file: Watched, provider: Provider, clock: Clock
+) -> None:
+    tokens = made(file)
+    file.save_failure = StoreUnavailable("disk full")
+    tokens.get(DESTINATION)
+    clock.advance(3600)
+    tokens.get(DESTINATION)
+    assert provider.used[DESTINATION][1] == f"{CANARY}-R1-{START:.0f}"
+
+
+def test_a_damaged_store_neither_stops_a_flush_nor_is_overwritten_by_it(made: Make, file: Watched, log: Log) -> None:
+    tokens = made(file)
+    file.save_failure = StoreUnavailable("disk full")
+    tokens.get(DESTINATION)
+    file.save_failure = None
+    file.load_failure = ConfigError(["TOKENS_FILE can be read by others"])
+    tokens.flush()
+    assert tokens.get(DESTINATION)
+    assert file.saves == []
+    assert "token_save_failed" in events(log)
+
+
+def test_a_time_from_a_wrong_clock_does_not_stop_saves_for_ever(made: Make, secret: Watched, clock: Clock) -> None:
+    clock.advance(10**9)
+    tokens = made(secret)
+    tokens.get(DESTINATION)
+    clock.advance(-(10**9))
+    again = made(secret)
+    again.renew(DESTINATION)
+    assert len(secret.saves) == 2
+
+
+# --- other runners ------------------------------------------------------------------------------
+
+
+def test_what_another_runner_refreshed_meanwhile_is_taken(
+    made: Make, file: Watched, provider: Provider, clock: Clock
+) -> None:
+    ours, theirs = made(file), made(file)
+    ours.get(DESTINATION)
+    clock.advance(3600)
+    fresh = theirs.get(DESTINATION)
+    assert ours.get(DESTINATION) == fresh
+    assert provider.calls(DESTINATION) == 2
+
+
+def test_a_save_does_not_undo_what_another_runner_saved_for_the_other_side(
+    made: Make, file: Watched, clock: Clock
+) -> None:
+    ours, theirs = made(file), made(file)
+    ours.get(DESTINATION)
+    clock.advance(3600)
+    theirs.get(DESTINATION)
+    ours.get(SOURCE)
+    assert file.inner.load().of(DESTINATION).refresh_token == f"{CANARY}-R2-{START + 3600:.0f}"
+
+
+def test_a_newer_token_of_another_runner_wins_over_one_that_was_never_saved(
+    made: Make, file: Watched, clock: Clock
+) -> None:
+    ours, theirs = made(file), made(file)
+    file.save_failure = StoreUnavailable("disk full")
+    ours.get(DESTINATION)
+    file.save_failure = None
+    clock.advance(10)
+    fresh = theirs.get(DESTINATION)
+    ours.flush()
+    assert ours.get(DESTINATION) == fresh
+    assert file.inner.load().of(DESTINATION).access_token == fresh
+
+
+def test_unknown_keys_of_the_store_survive(made: Make, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text('{"gmail": {"note": "mine"}, "since": 2024}')
+    path.chmod(0o600)
+    made(FileTokens(path)).get(SOURCE)
+    content = json.loads(path.read_text())
+    assert (content["gmail"]["note"], content["since"]) == ("mine", 2024)
+
+
+# --- renewing ---------------------------------------------------------------------------------
+
+
+def test_a_refused_token_is_renewed_though_it_would_last(made: Make, file: Watched, provider: Provider) -> None:
+    tokens = made(file)
+    refused = tokens.get(SOURCE)
+    assert tokens.renew(SOURCE) != refused
+    assert provider.calls(SOURCE) == 2
+
+
+def test_two_threads_refused_with_one_token_cost_one_token_call(made: Make, file: Watched, provider: Provider) -> None:
+    tokens = made(file)
+    refused = tokens.get(DESTINATION)
+    renewed = [tokens.renew(DESTINATION, refused) for _ in range(2)]
+    assert renewed[0] == renewed[1] != refused
+    assert provider.calls(DESTINATION) == 2
+
+
+def test_threads_that_ask_at_the_same_time_share_one_refresh(made: Make, file: Watched, provider: Provider) -> None:
+    tokens = made(file)
+    together = threading.Barrier(4)
+    got: list[str] = []
+
+    def ask() -> None:
+        together.wait(5)
+        got.append(tokens.get(DESTINATION))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(got) == 4
+    assert len(set(got)) == 1
+    assert provider.calls(DESTINATION) == 1
+
+
+# --- reading only -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["file", "secret"])
+def test_a_dry_run_leaves_the_store_alone(
+    made: Make, request: pytest.FixtureRequest, kind: str, provider: Provider, clock: Clock
+) -> None:
+    store = request.getfixturevalue(kind)
+    tokens = made(store, read_only=True)
+    for _ in range(2):
+        for side in Side:
+            tokens.get(side)
+        tokens.flush()
+        clock.advance(3600)
+    assert store.saves == []
+    assert provider.used[DESTINATION][1] == f"{CANARY}-R1-{START:.0f}", "but it remembers"
+
+
+def test_a_dry_run_uses_a_cached_token(made: Make, file: Watched, provider: Provider) -> None:
+    access = made(file).get(SOURCE)
+    assert made(file, read_only=True).get(SOURCE) == access
+    assert provider.calls(SOURCE) == 1
+
+
+def test_without_a_store_the_rotated_token_is_used_while_the_process_lives(
+    made: Make, provider: Provider, clock: Clock, log: Log
+) -> None:
+    tokens = made(EnvTokens(config()))
+    tokens.get(DESTINATION)
+    clock.advance(3600)
+    tokens.get(DESTINATION)
+    tokens.flush()
+    assert provider.used[DESTINATION] == [SETTINGS["MS_REFRESH_TOKEN"], f"{CANARY}-R1-{START:.0f}"]
+    assert [line["kept"] for line in log() if line["event"] == "token_rotated"] == [False, False]
+    assert "token_save_failed" not in events(log)
+
+
+# --- failures ---------------------------------------------------------------------------------
+
+
+def test_all_that_is_missing_in_settings_and_store_is_named_at_once(made: Make, file: Watched) -> None:
+    bare = {name: "" for name in SETTINGS if name.startswith(("GMAIL_CLIENT", "GMAIL_REFRESH", "MS_"))}
+    tokens = made(file, config(**bare, TOKENS_FILE="tokens.json"))
+    with pytest.raises(ConfigError) as caught:
+        tokens.get(SOURCE)
+    assert len(caught.value.faults) == 5
+
+
+def test_a_store_that_cannot_be_read_at_first_ends_the_run_and_is_tried_again(made: Make, secret: Watched) -> None:
+    secret.load_failure = StoreUnavailable("Secrets Manager: ThrottlingException")
+    tokens = made(secret)
+    with pytest.raises(Unavailable) as caught:
+        tokens.get(DESTINATION)
+    assert caught.value.side is DESTINATION
+    assert "ThrottlingException" in caught.value.reason
+    secret.load_failure = None
+    assert tokens.get(DESTINATION)
+
+
+def test_a_store_that_cannot_be_read_again_does_not_stop_a_warm_process(
+    made: Make, file: Watched, clock: Clock, log: Log
+) -> None:
+    tokens = made(file)
+    tokens.get(SOURCE)
+    clock.advance(3600)
+    file.load_failure = StoreUnavailable("gone")
+    assert tokens.get(SOURCE)
+    assert "token_load_failed" in events(log)
+
+
+@pytest.mark.parametrize("failure", [AuthError(SOURCE, "invalid_grant", "sign in"), Unavailable(SOURCE, "503")])
+def test_a_failed_refresh_changes_nothing(made: Make, file: Watched, provider: Provider, failure: Exception) -> None:
+    provider.failure = failure
+    tokens = made(file)
+    with pytest.raises(type(failure)):
+        tokens.get(SOURCE)
+    assert file.saves == []
+    provider.failure = None
+    assert tokens.get(SOURCE)
+
+
+def test_one_sides_failure_leaves_the_other_side_working(made: Make, file: Watched, provider: Provider) -> None:
+    tokens = made(file)
+    access = tokens.get(SOURCE)
+    provider.failure = AuthError(DESTINATION, "invalid_grant", "sign in")
+    with pytest.raises(AuthError):
+        tokens.get(DESTINATION)
+    assert tokens.get(SOURCE) == access
+
+
+# --- the whole of it ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    with Authority(certificates) as running:
+        running.revokes_rotated = True  # stricter than the real one: who uses an old token is found out
+        yield running
+
+
+def signed_in(authority: Authority, gmail: Account, outlook: Account) -> Config:
+    return config(
+        GMAIL_CLIENT_ID=gmail.client_id,
+        GMAIL_CLIENT_SECRET=gmail.client_secret,
+        GMAIL_REFRESH_TOKEN=gmail.refresh_token,
+        GMAIL_TOKEN_URI=authority.gmail_token_uri,
+        MS_CLIENT_ID=outlook.client_id,
+        MS_REFRESH_TOKEN=outlook.refresh_token,
+        MS_AUTHORITY=authority.ms_authority,
+    )
+
+
+def test_with_real_requests_a_chain_of_processes_never_loses_the_grant(
+    authority: Authority, tmp_path: Path, log: Log
+) -> None:
+    gmail = authority.add_account(SOURCE, "alice@gmail.com")
+    outlook = authority.add_account(DESTINATION, "bob@outlook.com")
+    settings = signed_in(authority, gmail, outlook)
+    store = FileTokens(tmp_path / "tokens.json")
+    for _ in range(3):
+        tokens = AccessTokens(settings, store)
+        assert authority.check("alice@gmail.com", tokens.get(SOURCE), SOURCE)
+        assert authority.check("bob@outlook.com", tokens.get(DESTINATION), DESTINATION)
+        tokens.get(DESTINATION)
+        authority.expire_access_tokens()
+        assert authority.check("bob@outlook.com", tokens.renew(DESTINATION), DESTINATION)
+        assert authority.check("alice@gmail.com", tokens.renew(SOURCE), SOURCE)
+        tokens.flush()
+    assert authority.token_calls(DESTINATION) == 4, "one for the first process, one renewal for each"
+    assert events(log).count("token_rotated") == 4
+    shown = json.dumps(log())
+    assert not any(request.refresh_token in shown for request in authority.requests if request.refresh_token)
+
+
+def test_with_real_requests_a_revoked_grant_needs_a_person_and_a_bad_day_does_not(
+    authority: Authority, tmp_path: Path
+) -> None:
+    gmail = authority.add_account(SOURCE, "alice@gmail.com")
+    outlook = authority.add_account(DESTINATION, "bob@outlook.com")
+    store = FileTokens(tmp_path / "tokens.json")
+    tokens = AccessTokens(signed_in(authority, gmail, outlook), store)
+    authority.answer_next(DESTINATION, SERVER_BUSY)
+    with pytest.raises(Unavailable):
+        tokens.get(DESTINATION)
+    assert tokens.get(DESTINATION)
+    authority.revoke(DESTINATION)
+    with pytest.raises(AuthError):
+        tokens.renew(DESTINATION)
+    again = AccessTokens(signed_in(authority, gmail, authority.sign_in(outlook)), store)
+    assert authority.check("bob@outlook.com", again.get(DESTINATION), DESTINATION)
