@@ -115,7 +115,7 @@ def table_create() -> None:
     place = settings.load_table(env_file=ENV_FILE)
     set_up(place.log_level)
     created = create_table(make_client(place.aws_region, place.aws_endpoint_url), place.dynamodb_table)
-    log_event(logger, logging.INFO, "table_ready", table=place.dynamodb_table, created=created)
+    log_event(logger, logging.INFO, "table_ready", table=place.dynamodb_table, new=created)
 
 
 @cli.command()

@@ -14,6 +14,7 @@ moto's own ``ThreadedMotoServer``:
 from __future__ import annotations
 
 import contextlib
+import copy
 import socket
 import threading
 from collections import Counter
@@ -23,6 +24,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from moto.backends import get_backend
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -124,3 +128,39 @@ class EmbeddedAws:
             if target:
                 self.requests[target.rpartition(".")[2]] += 1
             return list(self._application(environ, start_response))
+
+
+def _transact(backend: DynamoDBBackend, actions: list[dict[str, Any]]) -> None:
+    """Write all or nothing, as moto does, but keep only the items that are written for the way back.
+
+    moto copies the whole table, once for every action, before each transaction: with a thousand messages
+    in it, one transaction would take longer than any client waits.
+    """
+    kept = []
+    for action in actions:
+        for request in action.values():
+            table = backend.tables.get(request.get("TableName"))
+            key = request.get("Key") or request.get("Item") or {}
+            if table is not None and key.keys() >= {table.hash_key_attr, table.range_key_attr}:
+                partition = table.items[DynamoType(key[table.hash_key_attr])]
+                sort = DynamoType(key[table.range_key_attr])
+                kept.append((partition, sort, copy.deepcopy(partition.get(sort))))
+    try:
+        _transact_of_moto(backend, actions)
+    except Exception:
+        for partition, sort, item in kept:
+            if item is None:
+                partition.pop(sort, None)
+            else:
+                partition[sort] = item
+        raise
+
+
+def _itself(table: Table, _: object) -> Table:
+    return table
+
+
+_transact_of_moto = DynamoDBBackend.transact_write_items
+# mypy knows these as what they were defined as; the process has no other use for moto than this module's.
+setattr(DynamoDBBackend, "transact_write_items", _transact)  # noqa: B010
+setattr(Table, "__deepcopy__", _itself)  # noqa: B010
