@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -17,10 +16,10 @@ from typing import Any, Protocol
 
 from syncer.demo.authority import Authority
 from syncer.demo.aws import EmbeddedAws
+from syncer.demo.program import Program, environment_for
 from syncer.model import Side
 
 SOURCE_USER = "bench@mail.example"
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,22 +172,16 @@ class Syncer:
     def __init__(
         self, source: Endpoint, destination: Endpoint, authority: Authority, aws: EmbeddedAws, work: Path
     ) -> None:
-        self._source = source
-        self._destination = destination
+        self._ports = source.port, destination.port
         self._authority = authority
+        self._aws = aws
         self._work = work
         self._gmail = authority.add_account(Side.SOURCE, SOURCE_USER)
         self._environments: dict[str, dict[str, str]] = {}
-        self._everywhere = {
-            **_bare_environment(),
-            **aws.environment(),
-            "PYTHONPATH": str(ROOT),
-            "DYNAMODB_TABLE": "bench",
-        }
 
     def make_table(self) -> None:
         """Make the table for all records to come. Raises RuntimeError: it failed."""
-        run([sys.executable, "-m", "syncer", "table", "create"], self._everywhere, self._work)
+        run(Program.command("table", "create"), self._environment("nobody@copy.example"), self._work)
 
     def copy(self, destination_user: str) -> Usage:
         """Run one cycle; the records of another destination are in the same table, and out of its way."""
@@ -196,32 +189,21 @@ class Syncer:
         own.mkdir(exist_ok=True)
         if destination_user not in self._environments:
             self._environments[destination_user] = self._environment(destination_user)
-        return run([sys.executable, "-m", "syncer", "run-once"], self._environments[destination_user], own)
+        return run(Program.command("run-once"), self._environments[destination_user], own)
 
     def _environment(self, destination_user: str) -> dict[str, str]:
-        outlook = self._authority.add_account(Side.DESTINATION, destination_user)
-        ca = str(self._authority.certificates.ca)
         return {
-            **self._everywhere,
-            "GMAIL_EMAIL": SOURCE_USER,
-            "OUTLOOK_EMAIL": destination_user,
+            **environment_for(
+                self._authority,
+                self._aws,
+                gmail=(self._gmail, self._ports[0]),
+                outlook=(self._authority.add_account(Side.DESTINATION, destination_user), self._ports[1]),
+                table="bench",
+                tokens_file=self._work / destination_user / "tokens.json",
+            ),
             "OUTLOOK_TARGET_FOLDER": self.folder,
             "INITIAL_SYNC": "all",
             "OUTLOOK_MAX_MESSAGES_PER_SECOND": "0",
-            "TOKENS_FILE": "tokens.json",
-            "GMAIL_CLIENT_ID": self._gmail.client_id,
-            "GMAIL_CLIENT_SECRET": self._gmail.client_secret,
-            "GMAIL_REFRESH_TOKEN": self._gmail.refresh_token,
-            "MS_CLIENT_ID": outlook.client_id,
-            "MS_REFRESH_TOKEN": outlook.refresh_token,
-            "GMAIL_TOKEN_URI": self._authority.gmail_token_uri,
-            "MS_AUTHORITY": self._authority.ms_authority,
-            "GMAIL_IMAP_HOST": self._source.host,
-            "GMAIL_IMAP_PORT": str(self._source.port),
-            "OUTLOOK_IMAP_HOST": self._destination.host,
-            "OUTLOOK_IMAP_PORT": str(self._destination.port),
-            "SSL_CERT_FILE": ca,
-            "REQUESTS_CA_BUNDLE": ca,
         }
 
 

@@ -64,7 +64,7 @@ def tell(mail: Path | None, keep_logs: Path | None, console: Console | None = No
             f"Gmail-like IMAP on {world.gmail.host}:{world.gmail.port}, Outlook-like on port {world.outlook.port}"
             f" (TLS, XOAUTH2), OAuth on {world.authority.base_url}, DynamoDB on {world.aws.endpoint}"
         )
-        code, log = world.run("table", "create")
+        code, log = world.program.run("table", "create")
         _keep(keep_logs, "table-create", log)
         story = _Story(world, out, keep_logs)
         if code:
@@ -121,7 +121,7 @@ class _Story:
         world.aws.requests.clear()
         tokens, connections = world.authority.token_calls(), world.outlook.connections
         # A progress bar may be drawn on the terminal; the log goes through the pipe.
-        code, log = world.run("run-once", stderr=sys.stderr if os.isatty(2) else None)
+        code, log = world.program.run("run-once", stderr=sys.stderr if os.isatty(2) else None)
         _keep(self._keep_logs, f"cycle-{self._cycles}", log)
         cycle = _Cycle(
             code,

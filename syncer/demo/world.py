@@ -1,19 +1,16 @@
 """Both providers and AWS on this machine, for as long as a ``with`` block: what the demo and the tests run against.
 
 Everything listens on loopback and speaks the real protocols: IMAP over verified TLS with XOAUTH2,
-OAuth over HTTPS with rotating refresh tokens, DynamoDB over HTTP. ``environment`` is what makes the
-real program use it, and the only difference to a real set-up.
+OAuth over HTTPS with rotating refresh tokens, DynamoDB over HTTP. The settings that ``program`` is
+run with are the only difference to a real set-up.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 import boto3
 
@@ -22,6 +19,7 @@ from syncer.demo.authority import Authority
 from syncer.demo.aws import EmbeddedAws
 from syncer.demo.imap_protocol import Face
 from syncer.demo.imap_server import EmbeddedImap
+from syncer.demo.program import Program, environment_for
 from syncer.dynamodb_records import partition_key
 from syncer.model import Side
 
@@ -45,39 +43,17 @@ class DemoWorld:
             made = certificates.make(self.folder)
             self.authority = stack.enter_context(Authority(made))
             self.aws = stack.enter_context(EmbeddedAws())
-            self.gmail = stack.enter_context(
-                EmbeddedImap(Face.GMAIL, made.server, made.key, lambda u, t: self.authority.check(u, t, Side.SOURCE))
+            self.gmail = stack.enter_context(self._imap(Face.GMAIL, made, Side.SOURCE))
+            self.outlook = stack.enter_context(self._imap(Face.OUTLOOK, made, Side.DESTINATION))
+            settings = environment_for(
+                self.authority,
+                self.aws,
+                gmail=(self.authority.add_account(Side.SOURCE, GMAIL), self.gmail.port),
+                outlook=(self.authority.add_account(Side.DESTINATION, OUTLOOK), self.outlook.port),
+                table=TABLE,
+                tokens_file=self.folder / "tokens.json",
             )
-            self.outlook = stack.enter_context(
-                EmbeddedImap(
-                    Face.OUTLOOK, made.server, made.key, lambda u, t: self.authority.check(u, t, Side.DESTINATION)
-                )
-            )
-            source = self.authority.add_account(Side.SOURCE, GMAIL)
-            destination = self.authority.add_account(Side.DESTINATION, OUTLOOK)
-            self.environment: dict[str, str] = {
-                **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-                **self.aws.environment(),
-                "DYNAMODB_TABLE": TABLE,
-                "GMAIL_EMAIL": GMAIL,
-                "GMAIL_CLIENT_ID": source.client_id,
-                "GMAIL_CLIENT_SECRET": source.client_secret,
-                "GMAIL_REFRESH_TOKEN": source.refresh_token,
-                "GMAIL_TOKEN_URI": self.authority.gmail_token_uri,
-                "GMAIL_IMAP_HOST": self.gmail.host,
-                "GMAIL_IMAP_PORT": str(self.gmail.port),
-                "OUTLOOK_EMAIL": OUTLOOK,
-                "OUTLOOK_IMAP_HOST": self.outlook.host,
-                "OUTLOOK_IMAP_PORT": str(self.outlook.port),
-                "MS_CLIENT_ID": destination.client_id,
-                "MS_REFRESH_TOKEN": destination.refresh_token,
-                "MS_AUTHORITY": self.authority.ms_authority,
-                "TOKENS_FILE": str(self.folder / "tokens.json"),
-                "SSL_CERT_FILE": str(made.ca),
-                "REQUESTS_CA_BUNDLE": str(made.ca),
-                "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-                **self._settings,
-            }
+            self.program = Program({**settings, **self._settings}, self.folder)
             self._stack = stack.pop_all()
         return self
 
@@ -85,44 +61,31 @@ class DemoWorld:
         """Stop them, and remove what they left on disk."""
         self._stack.close()
 
-    def command(self, *arguments: str) -> list[str]:
-        """Return the command line of the real program."""
-        return [sys.executable, "-m", "syncer", *arguments]
-
-    def start(self, *arguments: str, stderr: int | IO[Any] | None = None, **settings: str) -> subprocess.Popen[str]:
-        """Start the real program in a process of its own, its log on a pipe."""
-        return subprocess.Popen(  # noqa: S603 - our own command line
-            self.command(*arguments),
-            env={**self.environment, **settings},
-            cwd=self.folder,  # where no .env of this machine is
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-
-    def run(self, *arguments: str, stderr: int | IO[Any] | None = None, **settings: str) -> tuple[int, str]:
-        """Run the real program to its end; return its exit code and its log."""
-        process = self.start(*arguments, stderr=stderr, **settings)
-        log, _ = process.communicate()
-        return process.returncode, log
+    def _imap(self, face: Face, made: certificates.Certificates, side: Side) -> EmbeddedImap:
+        return EmbeddedImap(face, made.server, made.key, lambda user, token: self.authority.check(user, token, side))
 
     def records(self) -> list[dict[str, Any]]:
         """Return every item of the table, as DynamoDB gives it."""
-        client = boto3.client(
-            "dynamodb",
-            endpoint_url=self.aws.endpoint,
-            region_name=self.environment["AWS_REGION"],
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+        return all_records(self.aws, TABLE, partition_key(GMAIL, OUTLOOK))
+
+
+def all_records(aws: EmbeddedAws, table: str, partition: str) -> list[dict[str, Any]]:
+    """Return every item of one pair of accounts, as DynamoDB gives it."""
+    settings = aws.environment()
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=aws.endpoint,
+        region_name=settings["AWS_REGION"],
+        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+    )
+    try:
+        pages = client.get_paginator("query").paginate(
+            TableName=table,
+            KeyConditionExpression="PK = :pk",
+            ExpressionAttributeValues={":pk": {"S": partition}},
+            ConsistentRead=True,
         )
-        try:
-            pages = client.get_paginator("query").paginate(
-                TableName=TABLE,
-                KeyConditionExpression="PK = :pk",
-                ExpressionAttributeValues={":pk": {"S": partition_key(GMAIL, OUTLOOK)}},
-                ConsistentRead=True,
-            )
-            return [item for page in pages for item in page["Items"]]
-        finally:
-            client.close()
+        return [item for page in pages for item in page["Items"]]
+    finally:
+        client.close()
