@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from syncer.model import CopyUid, Fence, MessageKey, Side, SourceMessage, Watermark
-from syncer.uid_set import UidSet
+from syncer.uid_set import MAX_UID, UidSet
 
 _NONE: Final = UidSet()
 
@@ -31,13 +31,18 @@ class Progress:
         self._base = found
         self._uidvalidity = found.uidvalidity
         self._horizon = found.horizon
+        self._reached = found.last_uid
+        """What ``last_uid`` was when it was last written: it never goes back."""
         self._listed: Sequence[int] = ()
         self._next_listed = 0
         self._unsettled: set[int] = set()
         self._open: dict[int, set[int]] = {v: set(uids) for v, uids in found.open.items()}
         self._failing: dict[MessageKey, float] = {}
-        self._fences: dict[MessageKey, Fence] = {}
-        self._owned: dict[int, set[int]] = {v: set(uids) for v, uids in found.owned.items()}
+        self._fences: dict[MessageKey, Fence | None] = {
+            MessageKey(v, uid): None for v, uids in found.open.items() for uid in uids
+        }
+        """Of what may have a claim; None until its record was read."""
+        self._owned: dict[int, UidSet] = dict(found.owned)
         for uidvalidity, uids in found.failing.items():
             for uid in uids:
                 self._failing[MessageKey(uidvalidity, uid)] = found.next_try_at or 0.0
@@ -58,7 +63,8 @@ class Progress:
     def last_uid(self) -> int:
         """The highest UID up to which everything is settled."""
         waiting = self._open.get(self._uidvalidity or 0)
-        return min(waiting) - 1 if waiting else self._horizon
+        # A failed message that is tried again was settled when it failed: it does not pull the watermark back.
+        return max(self._reached, min(waiting) - 1 if waiting else self._horizon)
 
     def start_anew(self, uidvalidity: int, horizon: int, *, since: float, upto: int) -> None:
         """Begin with a mailbox whose UIDs are new: nothing up to ``horizon`` is wanted.
@@ -66,7 +72,7 @@ class Progress:
         Of what lies between, up to ``upto``, only what arrived at ``since`` or later is wanted.
         """
         self._uidvalidity = uidvalidity
-        self._horizon = horizon
+        self._horizon, self._reached = horizon, 0
         self._listed, self._next_listed, self._unsettled = (), 0, set()
         # Failed messages of the old UIDVALIDITY cannot be fetched by their UID any more: the window
         # reaches back to them, and they arrive under their new UIDs.
@@ -102,7 +108,7 @@ class Progress:
         if key.uidvalidity == self._uidvalidity:
             self.pass_over(key.uid)
         self._open.setdefault(key.uidvalidity, set()).add(key.uid)
-        if fence is not None:
+        if fence is not None or key not in self._fences:
             self._fences[key] = fence
 
     def settle(self, key: MessageKey) -> None:
@@ -144,16 +150,17 @@ class Progress:
         """Forget a key of an old UIDVALIDITY that has no claim: it will be met under its new UID."""
         self._open.get(key.uidvalidity, set()).discard(key.uid)
         self._failing.pop(key, None)
+        self._fences.pop(key, None)
 
     # -- the destination mailbox
 
     def own(self, copy: CopyUid) -> None:
         """Note that a UID of the destination is accounted for."""
-        self._owned.setdefault(copy.uidvalidity, set()).add(copy.uid)
+        self._owned[copy.uidvalidity] = self._owned.get(copy.uidvalidity, _NONE) | UidSet([copy.uid])
 
     def owned(self, uidvalidity: int) -> UidSet:
         """Return the UIDs of the destination that are accounted for, as far back as the oldest open claim."""
-        return UidSet(self._owned.get(uidvalidity, ()))
+        return self._owned.get(uidvalidity, _NONE)
 
     # -- what is written
 
@@ -172,6 +179,7 @@ class Progress:
 
     def watermark(self, now: float) -> Watermark:
         """Return the record as it is to be written now."""
+        self._reached = self.last_uid
         still_open = {v: UidSet(uids) for v, uids in self._open.items() if uids}
         due = list(self._failing.values())
         failing: dict[int, list[int]] = {}
@@ -180,23 +188,32 @@ class Progress:
         return replace(
             self._base,
             uidvalidity=self._uidvalidity,
-            last_uid=self.last_uid,
+            last_uid=self._reached,
             horizon=self._horizon,
             open=still_open,
             failing={v: UidSet(uids) for v, uids in failing.items()},
             next_try_at=min(due) if due else None,
-            owned=self._owned_since_oldest_claim(),
+            owned=self._forget_old_copies(),
             not_before={side: until for side, until in self._base.not_before.items() if until > now},
         )
 
-    def _owned_since_oldest_claim(self) -> dict[int, UidSet]:
-        """Forget the copies made before the oldest open claim: no look will ever ask for them. Fences only rise."""
-        oldest: dict[int, int] = {}
-        for fence in self._fences.values():
-            oldest[fence.uidvalidity] = min(fence.uidnext, oldest.get(fence.uidvalidity, fence.uidnext))
-        self._owned = {
-            uidvalidity: {uid for uid in self._owned[uidvalidity] if uid >= uidnext}
-            for uidvalidity, uidnext in oldest.items()
-            if uidvalidity in self._owned
-        }
-        return {uidvalidity: UidSet(uids) for uidvalidity, uids in self._owned.items() if uids}
+    def _forget_old_copies(self) -> dict[int, UidSet]:
+        """Forget the copies made before the oldest open claim, since no look will ever ask for them. Fences only rise.
+
+        Nothing is forgotten while a claim has not been read. And a claim from before the destination
+        was made anew is looked for among all UIDs of the new mailbox, so that all of these are kept.
+        """
+        fences = list(self._fences.values())
+        if not fences:
+            self._owned = {}
+        elif None not in fences:
+            self._owned = {
+                uidvalidity: uids & UidSet.of_range(_oldest(fences, uidvalidity), MAX_UID)
+                for uidvalidity, uids in self._owned.items()
+            }
+        return {uidvalidity: uids for uidvalidity, uids in self._owned.items() if uids}
+
+
+def _oldest(fences: Iterable[Fence | None], uidvalidity: int) -> int:
+    """Return from which UID on a mailbox is looked at for claims with these fences."""
+    return min((f.uidnext if f is not None and f.uidvalidity == uidvalidity else 1 for f in fences), default=1)

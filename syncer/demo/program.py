@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 from syncer.demo.authority import Account, Authority
@@ -68,7 +70,10 @@ class Program:
         return [sys.executable, "-m", "syncer", *arguments]
 
     def start(
-        self, *arguments: str, stderr: int | IO[Any] | None = subprocess.STDOUT, **settings: str
+        self,
+        *arguments: str,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        stderr: int | IO[Any] | None = subprocess.STDOUT,
     ) -> subprocess.Popen[str]:
         """Start it, its log on a pipe; ``settings`` come over the environment."""
         return subprocess.Popen(  # noqa: S603 - our own command line
@@ -82,9 +87,12 @@ class Program:
         )
 
     def run(
-        self, *arguments: str, stderr: int | IO[Any] | None = subprocess.STDOUT, **settings: str
+        self,
+        *arguments: str,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        stderr: int | IO[Any] | None = subprocess.STDOUT,
     ) -> tuple[int, str]:
         """Run it to its end; return its exit code and what it printed."""
-        with self.start(*arguments, stderr=stderr, **settings) as process:
+        with self.start(*arguments, settings=settings, stderr=stderr) as process:
             printed, _ = process.communicate()
         return process.returncode, printed
