@@ -11,7 +11,7 @@ from typing import Final
 try:
     import click
 except ImportError:
-    sys.exit("The command line needs the extra 'cli': pip install 'gmail-outlook-syncer[cli]'")
+    sys.exit("The command line needs click and rich. In a checkout of the project: pip install '.[cli]'")
 
 import logging
 
@@ -29,6 +29,16 @@ logger = logging.getLogger(__name__)
 ENV_FILE: Final = Path(".env")
 
 
+def _version() -> str:
+    """Return the installed version; a checkout that is not installed has none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gmail-outlook-syncer")
+    except PackageNotFoundError:
+        return "of this checkout (not installed)"
+
+
 def _settings_help(*names: str) -> str:
     """Return the settings a command reads, for the end of its help."""
     chosen = [s for s in settings.SETTINGS if not names or s.name in names]
@@ -41,7 +51,7 @@ def _settings_help(*names: str) -> str:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="gmail-outlook-syncer")
+@click.version_option(_version())
 def cli() -> None:
     """Copy new mail from a Gmail mailbox into a folder of an Outlook.com mailbox, exactly once.
 
@@ -102,7 +112,7 @@ def table() -> None:
 
 @table.command("create", epilog=_settings_help(*settings.TABLE_SETTINGS))
 def table_create() -> None:
-    """Make the DynamoDB table with TTL, for those who do not deploy template.yaml; harmless if it is there.
+    """Make the DynamoDB table with TTL, unless it is there already; harmless to repeat.
 
     \b
     Example:
@@ -139,7 +149,7 @@ def demo(mail: Path | None, keep_logs: Path | None) -> None:
         from syncer.demo.story import tell
     except ImportError as missing:
         raise click.ClickException(
-            f"the demo needs the extra 'demo' ({missing.name} is missing): pip install 'gmail-outlook-syncer[demo]'"
+            f"the demo needs more packages ({missing.name} is missing). In a checkout: make demo, or pip install '.[demo]'"
         ) from None
     sys.exit(tell(mail, keep_logs))
 
