@@ -241,6 +241,17 @@ _host = _pattern(
     r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+", "has to be a host name alone: no URL, and the port has its own setting"
 )
 _https = _url("https")
+
+
+_http = _url("http")
+
+
+def _https_or_loopback(text: str) -> object:
+    """Read a URL of TLS, or of this machine, where nobody listens in (RFC 8252 section 7.3)."""
+    loopback = re.match(r"http://(localhost|127\.0\.0\.1|\[::1\])[:/]", text)
+    return _http(text) if loopback else _https(text)
+
+
 _port = _integer(1, 65535)
 
 
@@ -262,7 +273,7 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
     _row(
         "AWS_REGION",
         "",
-        _pattern(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}", "has to be the name of an AWS region, like eu-central-1"),
+        _pattern(r"[a-z0-9]+(-[a-z0-9]+)*", "has to be the name of an AWS region, like eu-central-1"),
         "AWS region of the DynamoDB table (and of the secret)",
         required=True,
     ),
@@ -313,8 +324,8 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
     _row("GMAIL_IMAP_PORT", "993", _port, "its port (TLS)"),
     _row("OUTLOOK_IMAP_HOST", "outlook.office365.com", _host, "Outlook.com's IMAP server"),
     _row("OUTLOOK_IMAP_PORT", "993", _port, "its port (TLS)"),
-    _row("GMAIL_AUTH_URI", "https://accounts.google.com/o/oauth2/v2/auth", _https, "Google's sign-in page"),
-    _row("GMAIL_TOKEN_URI", "https://oauth2.googleapis.com/token", _https, "Google's token endpoint"),
+    _row("GMAIL_AUTH_URI", "https://accounts.google.com/o/oauth2/v2/auth", _https_or_loopback, "Google's sign-in page"),
+    _row("GMAIL_TOKEN_URI", "https://oauth2.googleapis.com/token", _https_or_loopback, "Google's token endpoint"),
     _row("MS_AUTHORITY", MICROSOFT_AUTHORITY, _https, "Microsoft's identity platform, without the tenant"),
 )
 
