@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-from syncer.copy_flow import CopyFlow, Tally
+from syncer.copy_flow import CopyFlow, EventQueue
+from syncer.copy_job import Tally
 from syncer.lease_keeper import LeaseKeeper
+from syncer.ledger import Ledger
 from syncer.model import FailRecord, MessageKey, Outcome, UidRecord, Watermark
 from syncer.ports import Clock, Destination, Source, Spawn, StopSignal, Store
 from syncer.progress import Progress
+
+NOT_THERE: Final = "not in the source mailbox any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class World:
     spawn_commit: Spawn
     spawn_confirm: Spawn
     on_progress: Callable[[int, int], None] | None = None
+    new_queue: Callable[[], EventQueue] = queue.SimpleQueue
+    """Makes what a cycle waits at; a simulation lets its own time pass there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +78,11 @@ class CycleState:
     """What one cycle has in hand."""
 
     started_at: float
+    found: Watermark
     progress: Progress
     keeper: LeaseKeeper
-    found: Watermark
-    tally: Tally = field(default_factory=Tally)
+    ledger: Ledger
+    tally: Tally
     source: Source | None = None
     destination: Destination | None = None
     flow: CopyFlow | None = None

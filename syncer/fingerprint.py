@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.utils import getaddresses, parsedate_to_datetime
@@ -23,10 +24,15 @@ _MAX_HEADER: Final = 262_144
 """Octets of a message that are searched for its header: a mail without an empty line has no end of it."""
 _MAX_MESSAGE_ID: Final = 998
 """RFC 5322 section 2.1.1: no line, and so no sane Message-ID, is longer."""
+_MAX_FIELD: Final = 8192
+"""Characters of a field that are parsed: the parsers of the standard library take minutes over a hostile one."""
+_MAX_NESTING: Final = 20
+"""Comments and groups in an address list, on each of which the standard library recurses."""
 _FIELD: Final = re.compile(
-    rb"^(message-id|date|from|subject)[ \t]*:((?:[^\r\n]|\r?\n[ \t]|\r(?!\n)[ \t])*)", re.IGNORECASE | re.MULTILINE
+    rb"^(message-id|date|from|subject)[ \t]*:((?:[^\r\n]|[\r\n][ \t])*)", re.IGNORECASE | re.MULTILINE
 )
-_END_OF_HEADER: Final = re.compile(rb"\r?\n\r?\n|\r\r")
+_END_OF_HEADER: Final = re.compile(rb"\n\n|\r\r")
+_ANGLE_ADDRESS: Final = re.compile(r"<([^<>\s\"]{1,320}@[^<>\s\"]{1,320})>")
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -54,7 +60,8 @@ def fingerprint(raw: bytes | bytearray, received_at: float) -> Fingerprint:
 
 def _fields(raw: bytes | bytearray) -> dict[str, str]:
     """Return the first of each field that matters, unfolded; by name in lower case."""
-    head = bytes(raw[:_MAX_HEADER])
+    # CR CR LF is what a Windows program makes of CR LF when it writes in text mode.
+    head = bytes(raw[:_MAX_HEADER]).replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
     end = _END_OF_HEADER.search(head)
     if end is not None:
         head = head[: end.start()]
@@ -78,29 +85,37 @@ def _message_id(value: str) -> str:
 def _date(value: str) -> str:
     """Return a Date as an instant: a server may write the same one in another form."""
     try:
-        return str(int(parsedate_to_datetime(value).timestamp()))
+        moment = parsedate_to_datetime(value[:_MAX_FIELD])
     except (ValueError, TypeError, IndexError, OverflowError):
         return _SPACE.sub(" ", value)
+    # Without a zone it is UTC, on every machine: never this one's local time.
+    return str(int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()))
 
 
 def _sender(value: str) -> str:
     """Return the addresses of a From: display names are quoted and encoded differently by every server."""
-    try:
-        addresses = [address.lower() for _, address in getaddresses([value]) if "@" in address]
-    except (ValueError, IndexError, TypeError):
-        addresses = []
-    return ",".join(addresses) or _words(value)
+    addresses: list[str] = []
+    if len(value) <= _MAX_FIELD and value.count("(") + value.count(":") <= _MAX_NESTING:
+        try:
+            addresses = [address for _, address in getaddresses([value]) if "@" in address]
+        except (ValueError, IndexError, TypeError):
+            addresses = []
+    # A display name with an unquoted comma is no address list, and common.
+    return ",".join(addresses or _ANGLE_ADDRESS.findall(value)).lower() or _words(value)
 
 
 def _words(value: str) -> str:
     """Return a text with its encoded-words decoded (RFC 2047) and its white space evened out."""
-    try:
-        decoded = "".join(
-            part if isinstance(part, str) else part.decode(charset or "ascii", "replace")
-            for part, charset in decode_header(value)
-        )
-    except (HeaderParseError, LookupError, ValueError):
-        decoded = value
+    decoded = value
+    if len(value) <= _MAX_FIELD:
+        try:
+            # What stands beside encoded-words comes back from decode_header in an encoding of Python's own.
+            decoded = "".join(
+                part if isinstance(part, str) else part.decode(charset or "raw-unicode-escape", "replace")
+                for part, charset in decode_header(value)
+            )
+        except (HeaderParseError, LookupError, ValueError):
+            decoded = value
     return _SPACE.sub(" ", decoded).strip()
 
 

@@ -2,7 +2,8 @@
 
 The mailbox is opened by EXAMINE and bodies are fetched by BODY.PEEK[]: nothing here sets a flag.
 A listing never relies on ``n:*`` (it always holds the newest message) nor on SEARCH SINCE alone
-(day granularity, in the account's time zone, on a possibly stale index).
+(day granularity, in the account's time zone, on a possibly stale index). A refusal of several bodies
+says nothing about any one of them, nor does silence: those are asked for again, each alone.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from syncer.errors import AuthError, MessageRefused, SignInRefused, SyncError, Throttled, Unavailable
-from syncer.imap_client import Parts
-from syncer.imap_session import ImapSession, Selected
+from syncer.errors import AuthError, ConfigError, MessageRefused, SignInRefused, SyncError, Throttled, Unavailable
+from syncer.imap_responses import Parts
+from syncer.imap_session import ImapSession, MailboxMissing, Selected
 from syncer.imap_utils import FetchValue, format_search_date, number, parse_fetch, parse_internaldate
 from syncer.model import MessageKey, Side, SourceMessage
 from syncer.uid_set import UidSet
@@ -25,6 +26,7 @@ _MAX_SET: Final = 4000
 _FETCH_OCTETS: Final = 1 << 20
 _FETCH_COUNT: Final = 16
 """Messages that share a FETCH: at most so many, or so many octets (IMAPLAB A6)."""
+_SLACK: Final = 1 << 20
 
 _THROTTLES: Final = (
     # PROVIDERS 1.5, 15. Seconds are floors: too early an attempt prolongs a lock-out.
@@ -34,7 +36,14 @@ _THROTTLES: Final = (
     (re.compile(r"\[(?:THROTTLED|LIMIT)\]", re.IGNORECASE), 600.0),
 )
 _WEB_LOGIN: Final = re.compile(r"\[WEBALERT|web login required|log in via your web browser", re.IGNORECASE)
-_TRANSIENT_SIGN_IN: Final = re.compile(r"\[(?:UNAVAILABLE|INUSE|SERVERBUG)\]", re.IGNORECASE)
+_DOWN: Final = re.compile(r"\[(?:UNAVAILABLE|INUSE|SERVERBUG)\]", re.IGNORECASE)
+_BAD_DAY: Final = re.compile(r"system error|temporar|try again|lookup failed", re.IGNORECASE)
+"""Said to a FETCH it is about one message, said to a sign-in it is not about the token."""
+
+_Row = tuple[int, int, str, float, str | None]
+"""UID, size, INTERNALDATE as text and as a time, X-GM-MSGID."""
+_Listing = tuple[dict[int, _Row], Future[None]]
+_Bodies = dict[int, Future[bytes | bytearray]]
 
 
 class GmailDialect:
@@ -49,12 +58,14 @@ class GmailDialect:
                 return Throttled(self.side, text, seconds)
         if _WEB_LOGIN.search(text):
             return AuthError(self.side, text, "sign in to Gmail in a web browser once and confirm that it was you")
-        if _TRANSIENT_SIGN_IN.search(text):
+        if _DOWN.search(text):
             return Unavailable(self.side, text)
         return None
 
-    def refused_sign_in(self, text: str) -> SignInRefused:
+    def refused_sign_in(self, text: str) -> SyncError:
         """Return the error for a refused XOAUTH2."""
+        if _BAD_DAY.search(text):
+            return Unavailable(self.side, text)
         return SignInRefused(
             self.side,
             text or "sign-in refused",
@@ -69,28 +80,32 @@ class GmailMailbox:
     def __init__(self, session: ImapSession, mailbox: str, max_message_bytes: int) -> None:
         self._session = session
         self._mailbox = mailbox
-        self._literal_limit = 2 * max_message_bytes + (1 << 20)
+        self._max_literal = 2 * max_message_bytes + _SLACK
         self._uidvalidity = 0
-
-    @property
-    def _items(self) -> str:
-        msgid = " X-GM-MSGID" if "X-GM-EXT-1" in self._session.capabilities else ""
-        return f"UID{msgid} RFC822.SIZE INTERNALDATE"
 
     def open(self, wanted: UidSet) -> tuple[Selected, list[SourceMessage]]:
         """EXAMINE the mailbox and list ``wanted``, both in one round trip; an empty set lists nothing.
 
         The list belongs to the UIDVALIDITY that is returned with it.
-        Raises Unavailable, Throttled.
+        Raises Unavailable, Throttled; ConfigError: there is no such mailbox.
         """
         opening = self._session.examine(self._mailbox)
         listings = self._ask(wanted)
-        selected = opening.result()
+        try:
+            selected = opening.result()
+        except MailboxMissing as missing:
+            if self._mailbox.upper() == "INBOX":
+                raise
+            raise ConfigError([f"GMAIL_SOURCE_FOLDER: there is no such mailbox ({missing.reason})"]) from None
         self._uidvalidity = selected.uidvalidity
         return selected, self._collect(listings)
 
     def listing(self, uids: UidSet) -> list[SourceMessage]:
-        """Return what there is of ``uids``, in UID order. Raises Unavailable, Throttled."""
+        """Return what the server says there is of ``uids``, in UID order.
+
+        It may leave out what is there (PROVIDERS 1.3): who believes its silence has to ask twice.
+        Raises Unavailable, Throttled.
+        """
         return self._collect(self._ask(uids))
 
     def since(self, moment: float) -> UidSet:
@@ -109,9 +124,9 @@ class GmailMailbox:
         """
         futures: list[Future[bytes | bytearray]] = []
         for group in _groups(messages):
-            awaited: dict[int, Future[bytes | bytearray]] = {m.key.uid: Future() for m in group}
+            awaited: _Bodies = {message.key.uid: Future() for message in group}
             futures += awaited.values()
-            self._fetch_group(awaited)
+            self._fetch_group(awaited, 2 * sum(message.size for message in group))
         return futures
 
     def probe(self) -> None:
@@ -124,52 +139,45 @@ class GmailMailbox:
 
     # -- listing
 
-    def _ask(self, uids: UidSet) -> list[tuple[UidSet, list[dict[str, FetchValue]], Future[None]]]:
+    def _ask(self, uids: UidSet) -> list[_Listing]:
+        has_msgid = "X-GM-EXT-1" in self._session.capabilities
+        items = f"UID{' X-GM-MSGID' if has_msgid else ''} RFC822.SIZE INTERNALDATE"
         asked = []
         for part in _split(uids):
-            rows: list[dict[str, FetchValue]] = []
+            rows: dict[int, _Row] = {}
 
-            def take(parts: Parts, part: UidSet = part, rows: list[dict[str, FetchValue]] = rows) -> bool:
-                items = _fetch_items(parts)
-                if items is None or "RFC822.SIZE" not in items or _uid(items) not in part:
+            def take(parts: Parts, part: UidSet = part, rows: dict[int, _Row] = rows) -> bool:
+                found = _fetch_items(parts)
+                if found is None or "RFC822.SIZE" not in found or _uid(found) not in part:
                     return False
-                rows.append(items)
+                row = _row(found, has_msgid=has_msgid)
+                rows[row[0]] = row
                 return True
 
-            asked.append((part, rows, self._session.uid_fetch(part, self._items, take)))
+            asked.append((rows, self._session.uid_fetch(part, items, take)))
         return asked
 
-    def _collect(
-        self, listings: Iterable[tuple[UidSet, list[dict[str, FetchValue]], Future[None]]]
-    ) -> list[SourceMessage]:
-        found: dict[int, SourceMessage] = {}
-        for _, rows, done in listings:
+    def _collect(self, listings: Iterable[_Listing]) -> list[SourceMessage]:
+        found: dict[int, _Row] = {}
+        for rows, done in listings:
             try:
                 done.result()
             except MessageRefused as refused:
                 raise Unavailable(Side.SOURCE, f"the listing was refused: {refused}") from None
-            for items in rows:
-                message = self._message(items)
-                found[message.key.uid] = message
-        return [found[uid] for uid in sorted(found)]
-
-    def _message(self, items: dict[str, FetchValue]) -> SourceMessage:
-        try:
-            internaldate = _ascii(items.get("INTERNALDATE"))
-            msgid = items.get("X-GM-MSGID")
-            return SourceMessage(
-                key=MessageKey(self._uidvalidity, _uid(items) or 0),
-                size=number(_ascii(items.get("RFC822.SIZE")).encode("ascii"), 2**63),
-                internaldate=internaldate,
-                received_at=parse_internaldate(internaldate),
-                gmail_msgid=str(number(_ascii(msgid).encode("ascii"), 2**64 - 1)) if msgid is not None else None,
-            )
-        except ValueError:
-            raise Unavailable(Side.SOURCE, "protocol broken: a listing that does not parse") from None
+            found |= rows
+        return [
+            SourceMessage(MessageKey(self._uidvalidity, uid), size, internaldate, received_at, msgid)
+            for uid, size, internaldate, received_at, msgid in (found[uid] for uid in sorted(found))
+        ]
 
     # -- bodies
 
-    def _fetch_group(self, awaited: dict[int, Future[bytes | bytearray]]) -> None:
+    def _fetch_group(self, awaited: _Bodies, octets: int, *, again: bool = True) -> None:
+        """Fetch bodies; those that are not served are asked for ``again``, each alone.
+
+        A NO to several says nothing about any one of them (PROVIDERS 1.5), nor does silence (1.3).
+        """
+
         def take(parts: Parts) -> bool:
             items = _fetch_items(parts)
             if items is None or "BODY[]" not in items:
@@ -185,13 +193,24 @@ class GmailMailbox:
             return True
 
         def finish(done: Future[None]) -> None:
-            error = done.exception() or MessageRefused("not in the source mailbox any more")
-            for future in awaited.values():
-                if not future.done():
-                    future.set_exception(error)
+            error = done.exception()
+            missing = {uid: future for uid, future in awaited.items() if not future.done()}
+            refused = isinstance(error, MessageRefused)
+            if again and missing and (error is None or (refused and len(awaited) > 1)):
+                for uid, future in missing.items():
+                    self._fetch_group({uid: future}, octets, again=error is not None)
+                return
+            for future in missing.values():
+                future.set_exception(error or MessageRefused("not in the source mailbox any more"))
 
         try:
-            asked = self._session.uid_fetch(UidSet(awaited), "UID BODY.PEEK[]", take, literal_limit=self._literal_limit)
+            asked = self._session.uid_fetch(
+                UidSet(awaited),
+                "UID BODY.PEEK[]",
+                take,
+                literal_limit=self._max_literal,
+                answer_limit=self._max_literal + octets,
+            )
         except SyncError as error:
             asked = Future()
             asked.set_exception(error)
@@ -236,6 +255,18 @@ def _fetch_items(parts: Parts) -> dict[str, FetchValue] | None:
 def _uid(items: dict[str, FetchValue]) -> int | None:
     value = items.get("UID")
     return number(value.encode("ascii", "replace")) if isinstance(value, str) else None
+
+
+def _row(items: dict[str, FetchValue], *, has_msgid: bool) -> _Row:
+    """Return what a listing says about one message. Raises ValueError: something is missing, or does not parse."""
+    internaldate = _ascii(items.get("INTERNALDATE"))
+    return (
+        _uid(items) or 0,
+        number(_ascii(items.get("RFC822.SIZE")).encode(), 2**63),
+        internaldate,
+        parse_internaldate(internaldate),
+        str(number(_ascii(items.get("X-GM-MSGID")).encode(), 2**64 - 1)) if has_msgid else None,
+    )
 
 
 def _ascii(value: FetchValue) -> str:

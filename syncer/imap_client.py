@@ -12,9 +12,9 @@ Its threads here:
 * the handler watches the clock: no progress for ``timeout`` seconds ends the connection.
 
 Promises: every future handed out is settled, in bounded time, whatever the server does. Memory is
-bounded by ``MAX_LINE``, ``MAX_UNSOLICITED`` and the literal limit of the commands in flight. No
-token, line or literal is ever logged. What the connection's end means for a command is told by
-``ConnectionLost.begun``.
+bounded by what one response may hold (``imap_responses``), by ``MAX_UNSOLICITED``, and by the answer
+limit of the commands in flight. No token, line or literal is ever logged. What the connection's end
+means for a command is told by ``ConnectionLost.begun``.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
-import select
-import socket
 import ssl
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from syncer.errors import NotPermitted, VerbNotAllowed
+from syncer.imap_responses import Parts, ProtocolBroken, responses
+from syncer.imap_socket import TlsSocket
 
 with warnings.catch_warnings():
     # Its docstrings hold invalid escapes: DeprecationWarning on 3.11, SyntaxWarning from 3.12 on.
@@ -43,23 +43,18 @@ with warnings.catch_warnings():
 # It still calls setDaemon and other names that are going away.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"imaplib2\.imaplib2$")
 
-MAX_LINE: Final = 8 << 20
-"""Octets in one response without its literals: SEARCH answers a million UIDs in one line."""
-MAX_PARTS: Final = 1000
-"""Lines and literals in one response."""
 MAX_UNSOLICITED: Final = 8 << 20
 """Octets of responses that no command wanted, between two that one did."""
-DEFAULT_LITERAL_LIMIT: Final = 1 << 20
+LITERAL_LIMIT: Final = 1 << 20
+ANSWER_LIMIT: Final = 8 << 20
 PROGRESS: Final = 64 << 10
 """Octets that have to move to count as progress while one answer is awaited."""
-_CHUNK: Final = 256 << 10
+SLOWEST: Final = 10
+"""For so many time-outs an answer may come in dribs and drabs, each in time; then it has to be complete."""
+CUT: Final = "connection lost"
 _JOIN: Final = 64 << 10
 """Literals up to this size travel in one write with their command."""
 
-_LITERAL: Final = re.compile(rb"\{(\d{1,10})\}$")
-
-Parts = Sequence[bytes | bytearray]
-"""One response: its first line without CRLF, then literal and line in turn."""
 Sink = Callable[[Parts], bool]
 """Takes an untagged response, in the reader's thread; False if it is not for this command. ValueError: it is broken."""
 
@@ -83,10 +78,6 @@ class ConnectionLost(Exception):
         """The command (with a literal: its literal) had begun to leave this machine."""
 
 
-class _ProtocolBroken(Exception):
-    """The server said what no server may say; the text holds nothing of it."""
-
-
 class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
     """A request with its own way of being written and answered."""
 
@@ -95,8 +86,9 @@ class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
         self.line = line
         self.literal: bytes | bytearray | None = None
         self.literal_limit = 0
+        self.answer_limit = 0
         self.sink: Sink | None = None
-        self.permit: Callable[[], bool] | None = None
+        self.permit: Callable[[], bool] = lambda: True
         self.answer: Callable[[bytes], bytes] | None = None
         self.future: Future[Reply] = Future()
         self.begun = False
@@ -112,6 +104,15 @@ class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
     def await_continuation(self) -> bool:
         self._go.wait()  # ends with "+", with the tagged answer, or with the connection
         return self._literal_wanted
+
+    def take(self, parts: Parts) -> bool:
+        """Offer an untagged response. Raises ProtocolBroken: there is no end of them."""
+        if self.sink is None or not self.sink(parts):
+            return False
+        self.answer_limit -= sum(map(len, parts))
+        if self.answer_limit < 0:
+            raise ProtocolBroken("an endless answer")
+        return True
 
 
 class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no types
@@ -134,12 +135,9 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         Raises OSError (ssl.SSLError and TimeoutError among them): no verified connection;
         ConnectionLost: it ended or broke before the greeting and the capabilities were read.
         """
-        if not context.check_hostname or context.verify_mode is not ssl.CERT_REQUIRED:
-            raise ValueError("TLS verification must stay on")
         self._guard = guard
         self._context = context
         self._connect_timeout = connect_timeout
-        self._tls_lock = threading.Lock()  # an SSL object must not be read and written at once
         self._watch = threading.Condition()
         self._outgoing: queue.SimpleQueue[_Command | bytes | None] = queue.SimpleQueue()
         self._awaiting: _Command | None = None
@@ -149,76 +147,21 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         self._ended = ""
         self._unsolicited = 0
         self._moved = 0
-        self._last_progress = time.monotonic()
+        self._note_progress()
         self.capabilities: tuple[str, ...] = ()
         self.Terminate = False
         try:
             super().__init__(host, port, timeout=timeout)
-        except (imaplib2.IMAP4.error, imaplib2.IMAP4.abort):
-            raise ConnectionLost(self._ended or self._bye or "not an IMAP4rev1 server", begun=False) from None
-
-    # -- the socket
+        except imaplib2.IMAP4.abort:
+            raise ConnectionLost(self._ended, begun=False) from None
+        except imaplib2.IMAP4.error:
+            raise ConnectionLost(f"BYE {self._bye}" if self._bye else "not an IMAP4rev1 server", begun=False) from None
 
     def open(self, host: str | None = None, port: int | None = None) -> None:
-        """Connect within the time-out, IPv4 first (PROVIDERS 1.5, 4.2), and verify chain and host name."""
+        """Connect and verify; see ``TlsSocket``."""
         self.host, self.port = host or "", port or 0
-        raw = _connect(self.host, self.port, self._connect_timeout)
-        try:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self.sock = self._context.wrap_socket(raw, server_hostname=self.host)
-        except BaseException:
-            raw.close()
-            raise
-        self.sock.setblocking(False)
-        self.read_fd = self.sock.fileno()
-        self._last_progress = time.monotonic()
-
-    def _await_socket(self, events: int) -> None:
-        poll = select.poll()
-        poll.register(self.read_fd, events)
-        poll.poll(1000)  # wakes at once when the socket is shut down
-        if self.Terminate:
-            raise OSError("closed")
-
-    def _receive(self, view: memoryview) -> int:
-        while True:
-            try:
-                with self._tls_lock:
-                    count: int = self.sock.recv_into(view)
-            except (ssl.SSLWantReadError, BlockingIOError):
-                self._await_socket(select.POLLIN)
-            except ssl.SSLWantWriteError:
-                self._await_socket(select.POLLOUT)
-            else:
-                if count == 0:
-                    raise OSError("closed by the server")
-                self._count_moved(count)
-                return count
-
-    def _send(self, data: bytes | bytearray) -> None:
-        view = memoryview(data)
-        at = 0
-        while at < len(view):
-            try:
-                with self._tls_lock:
-                    sent = self.sock.send(view[at : at + _CHUNK])
-            except (ssl.SSLWantWriteError, BlockingIOError):
-                self._await_socket(select.POLLOUT)
-            except ssl.SSLWantReadError:
-                self._await_socket(select.POLLIN)
-            else:
-                at += sent
-                self._count_moved(sent)
-
-    def _count_moved(self, octets: int) -> None:
-        self._moved += octets
-        if self._moved >= PROGRESS:
-            self._progress()
-
-    def _progress(self) -> None:
-        self._moved = 0
-        self._last_progress = time.monotonic()
+        self.sock = TlsSocket(self.host, self.port, self._context, self._connect_timeout, self._note_moved)
+        self._note_progress()
 
     # -- commands
 
@@ -227,16 +170,18 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         line: bytes,
         *,
         literal: bytes | bytearray | None = None,
-        literal_limit: int = DEFAULT_LITERAL_LIMIT,
+        literal_limit: int = LITERAL_LIMIT,
+        answer_limit: int = ANSWER_LIMIT,
         sink: Sink | None = None,
         permit: Callable[[], bool] | None = None,
         answer: Callable[[bytes], bytes] | None = None,
     ) -> Future[Reply]:
         """Send a command behind those submitted before, without waiting for their answers.
 
-        ``literal`` is the last argument of the command, sent as it is. ``literal_limit`` bounds a literal
-        in the answer. ``permit`` is asked just before the first byte leaves. ``answer`` turns the
-        argument of a continuation request into the line to send.
+        ``literal`` is the last argument of the command, sent as it is. ``literal_limit`` bounds the
+        literals of one response, ``answer_limit`` the octets of all that ``sink`` takes. ``permit`` is
+        asked just before the first byte leaves, and again before a literal that had to wait. ``answer``
+        turns the argument of a continuation request into the line to send (ValueError: none is left).
 
         The future gives the tagged response; its exceptions are ConnectionLost and NotPermitted.
         Raises VerbNotAllowed: the command is not on the allow-list; ConnectionLost: there is no connection.
@@ -250,19 +195,16 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
             command = _Command(self, line)
             command.literal = literal
             command.literal_limit = literal_limit
+            command.answer_limit = answer_limit
             command.sink = sink
-            command.permit = permit
+            command.permit = permit or command.permit
             command.answer = answer
             if not self.tagged_commands:
-                self._progress()
+                self._note_progress()
                 self._watch.notify_all()
             self.tagged_commands[command.tag] = command
             self._outgoing.put(command)
         return command.future
-
-    def _command(self, name: str, *_args: object, **_kw: object) -> None:
-        """Bar the methods inherited from imaplib2: they would go round the allow-list."""
-        raise VerbNotAllowed(f"{name}: commands go through submit")
 
     def _get_capabilities(self) -> None:
         """Read the capabilities: from the greeting's response code where it has one, else by asking."""
@@ -286,34 +228,44 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
     def _note_capabilities(self, words: bytes) -> None:
         self.capabilities = tuple(words.decode("ascii", "replace").upper().split())
 
+    # What imaplib2 would send by itself goes round the allow-list.
+
+    def _command(self, name: str, *_args: object, **_kw: object) -> NoReturn:
+        """Bar the methods inherited from imaplib2."""
+        raise VerbNotAllowed(f"{name}: commands go through submit")
+
+    def send(self, _data: object) -> NoReturn:
+        """Bar the way to the socket."""
+        raise VerbNotAllowed("commands go through submit")
+
+    def read(self, _size: object) -> NoReturn:
+        """Bar the way from the socket."""
+        raise VerbNotAllowed("responses go to the commands that want them")
+
+    # -- the end
+
     def close(self) -> None:
         """Say LOGOUT without waiting for the answer, and end the connection and its threads. Never raises."""
         with contextlib.suppress(ConnectionLost):
-            self.submit(b"LOGOUT").add_done_callback(lambda done: done.exception())
+            self.submit(b"LOGOUT")
         self._outgoing.put(None)
         self.wrth.join(1.0)
-        self._end("closed")
         self._close_threads()
-
-    def abort_now(self, reason: str) -> None:
-        """End the connection at once; what is in flight ends with ConnectionLost."""
-        self._end(reason)
 
     @property
     def ended(self) -> str:
         """Why the connection ended; empty while it lives."""
         return self._ended
 
+    def shutdown(self) -> None:
+        """End the connection at once; what is in flight ends with ConnectionLost."""
+        self._end("closed")
+
     def _close_threads(self) -> None:
         self._end("closed")
         for thread in (self.wrth, self.rdth, self.inth):
             if thread is not threading.current_thread():
                 thread.join(5.0)
-
-    def shutdown(self) -> None:
-        """Close the socket."""
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
 
     def _end(self, reason: str) -> None:
         """End the connection and settle what was in flight; the first reason counts."""
@@ -325,9 +277,9 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
             orphans = list(self.tagged_commands.values())
             self.tagged_commands.clear()
             self._watch.notify_all()
-        # The socket first: once it is shut, a command that has not begun cannot begin any more,
-        # and ``begun`` below says the truth.
-        self.shutdown()
+        # The socket first: once it is shut no octet leaves, so a command that has not begun now
+        # never does, and ``begun`` says the truth.
+        self.sock.shutdown()
         self._outgoing.put(None)
         for orphan in orphans:
             if isinstance(orphan, _Command):
@@ -339,19 +291,28 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
     # -- imaplib2's threads
 
     def _writer(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while (item := self._outgoing.get()) is not None:
-                if self.Terminate:
-                    return
-                if isinstance(item, bytes):
-                    self._send(item)
-                else:
-                    self._write(item)
-            return
-        self._end("connection lost while sending")
+        reason = "closed"
+        try:
+            while self._write_next():
+                pass
+        except OSError:
+            reason = CUT
+        finally:
+            self._end(reason)
+
+    def _write_next(self) -> bool:
+        # Not a loop: its variable would keep a command, and what its sink took, until the next one comes.
+        item = self._outgoing.get()
+        if item is None or self.Terminate:
+            return False
+        if isinstance(item, bytes):
+            self.sock.send(item)
+        else:
+            self._write(item)
+        return True
 
     def _write(self, command: _Command) -> None:
-        if command.permit is not None and not command.permit():
+        if not command.permit():
             with self._watch:
                 known = self.tagged_commands.pop(command.tag, None)
             if known is not None:
@@ -363,14 +324,18 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
             self._answering = command
         if literal is None:
             command.begun = True
-            self._send(head + b"\r\n")
+            self.sock.send(head + b"\r\n")
         elif self._takes_unasked(len(literal)):
             command.begun = True
             self._send_with_literal(head + b" {%d+}\r\n" % len(literal), literal)
         else:
             self._awaiting = command
-            self._send(head + b" {%d}\r\n" % len(literal))
+            self.sock.send(head + b" {%d}\r\n" % len(literal))
             if command.await_continuation():
+                if not command.permit():
+                    # There is no other way to take the announcement back.
+                    self._end("the lease ran out before the message was sent")
+                    return
                 command.begun = True
                 self._send_with_literal(b"", literal)
         command.literal = None
@@ -381,25 +346,26 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
 
     def _send_with_literal(self, head: bytes, literal: bytes | bytearray) -> None:
         if len(literal) <= _JOIN:
-            self._send(b"".join((head, literal, b"\r\n")))
+            self.sock.send(b"".join((head, literal, b"\r\n")))
         else:
-            self._send(head)
-            self._send(literal)
-            self._send(b"\r\n")
+            self.sock.send(head)
+            self.sock.send(literal)
+            self.sock.send(b"\r\n")
 
     def _reader(self) -> None:
+        reason = "closed"
         try:
-            for parts in self._responses():
+            for parts in responses(self.sock.receive, self._literal_limit):
                 self._dispatch(parts)
-        except _ProtocolBroken as broken:
-            self._end(f"protocol broken: {broken}")
+        except ProtocolBroken as broken:
+            reason = f"protocol broken: {broken}"
         except ValueError:
-            self._end("protocol broken: a response that does not parse")
+            reason = "protocol broken: a response that does not parse"
         except OSError:
-            self._end("connection lost")
+            reason = CUT
         finally:
-            with contextlib.suppress(OSError):
-                self.sock.close()
+            self._end(reason)
+            self.sock.close()
 
     def _handler(self) -> None:
         with self._watch:
@@ -407,67 +373,44 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
                 if not self.tagged_commands:
                     self._watch.wait()
                     continue
-                left = self._last_progress + self.resp_timeout - time.monotonic()
+                deadline = min(self._sign_at + self.resp_timeout, self._progress_at + SLOWEST * self.resp_timeout)
+                left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._watch.wait(left)
         self._end(f"no answer within {self.resp_timeout:g} s")
 
-    # -- responses
+    def _note_moved(self, octets: int) -> None:
+        self._moved += octets
+        if self._moved >= PROGRESS:
+            self._note_progress()
 
-    def _responses(self) -> Iterator[Parts]:
-        buffer = bytearray(PROGRESS)
-        view = memoryview(buffer)
-        start = end = 0  # what is unread lies between them
-        parts: list[bytes | bytearray] = []
-        line_start = b""
-        line_octets = literal_octets = 0
-        while True:
-            newline = buffer.find(b"\n", start, end)
-            if newline < 0:
-                line_start += bytes(view[start:end])
-                if len(line_start) + line_octets > MAX_LINE:
-                    raise _ProtocolBroken("an endless line")
-                start, end = 0, self._receive(view)
-                continue
-            line = line_start + bytes(view[start:newline])
-            line_start, start = b"", newline + 1
-            line = line.removesuffix(b"\r")
-            line_octets += len(line)
-            parts.append(line)
-            literal = _LITERAL.search(line) if line.endswith(b"}") else None
-            if literal is None:
-                yield parts
-                parts, line_octets, literal_octets = [], 0, 0
-                continue
-            size = int(literal[1])
-            literal_octets += size
-            if literal_octets > self._literal_limit() or len(parts) > MAX_PARTS or line_octets > MAX_LINE:
-                raise _ProtocolBroken("a literal larger than what was asked for")
-            body = bytearray(size)
-            got = min(size, end - start)
-            body[:got] = view[start : start + got]
-            start += got
-            with memoryview(body) as target:
-                while got < size:
-                    got += self._receive(target[got : got + _CHUNK])
-            parts.append(body)
+    def _note_progress(self) -> None:
+        self._moved = 0
+        self._progress_at = self._sign_at = time.monotonic()
+
+    # -- responses
 
     def _literal_limit(self) -> int:
         with self._watch:
             return max(
                 (c.literal_limit for c in self.tagged_commands.values() if isinstance(c, _Command)),
-                default=DEFAULT_LITERAL_LIMIT,
+                default=LITERAL_LIMIT,
             )
 
     def _dispatch(self, parts: Parts) -> None:
         line = bytes(parts[0])
         if line.startswith(b"* "):
             self._take_untagged(line, parts)
+        elif self._greeting is None:
+            raise ProtocolBroken("not the greeting of an IMAP server")
         elif line.startswith(b"+"):
+            self._count_unsolicited(parts)
             self._take_continuation(line[1:].strip())
-        elif line:  # an empty line is forgiven
+        elif line:
             self._take_tagged(line)
+        else:  # an empty line is forgiven
+            self._count_unsolicited(parts)
 
     def _take_untagged(self, line: bytes, parts: Parts) -> None:
         if self._greeting is None:
@@ -476,20 +419,25 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         if line[2:6].upper() in (b"BYE", b"BYE "):
             self._bye = _plain(line[6:])
         with self._watch:
-            sinks = [c.sink for c in self.tagged_commands.values() if isinstance(c, _Command) and c.sink]
-        if any(sink(parts) for sink in sinks):
+            commands = [c for c in self.tagged_commands.values() if isinstance(c, _Command)]
+        if any(command.take(parts) for command in commands):
             self._unsolicited = 0
-            self._progress()
-            return
-        self._unsolicited += sum(len(part) for part in parts)
+            self._sign_at = time.monotonic()
+        else:
+            self._count_unsolicited(parts)
+
+    def _count_unsolicited(self, parts: Parts) -> None:
+        self._unsolicited += sum(map(len, parts)) + 2
         if self._unsolicited > MAX_UNSOLICITED:
-            raise _ProtocolBroken("endless data that nobody asked for")
+            raise ProtocolBroken("endless data that nobody asked for")
 
     def _take_greeting(self, line: bytes) -> None:
         kind, _, text = line[2:].partition(b" ")
-        self._greeting = text
         if kind.upper() == b"BYE":
             self._bye = _plain(text)
+        elif kind.upper() != b"OK":  # PREAUTH: signed in, and nobody knows as whom
+            raise ProtocolBroken("not the greeting of an IMAP server")
+        self._greeting = text
         self.untagged_responses.append([kind.decode("ascii", "replace").upper(), [text]])
         with self._watch:
             welcome = self.tagged_commands.pop("continuation", None)
@@ -517,48 +465,24 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
 
     def _take_tagged(self, line: bytes) -> None:
         tag, _, rest = line.partition(b" ")
-        status, _, text = rest.partition(b" ")
+        word, _, text = rest.partition(b" ")
+        status = word.decode("ascii", "replace").upper()
         with self._watch:
+            if tag in self.tagged_commands and status not in ("OK", "NO", "BAD"):
+                raise ProtocolBroken("a tagged answer that is none")
             command = self.tagged_commands.pop(tag, None)
-            self._progress()
+            self._note_progress()
             self._unsolicited = 0
         if command is None:
             # Outlook.com says "Server Unavailable. 15" without tag or asterisk (PROVIDERS 4.3).
-            self._bye = self._bye or _plain(line)
-            raise _ProtocolBroken("an answer without a question")
-        if status.upper() not in (b"OK", b"NO", b"BAD"):
-            self.tagged_commands[tag] = command
-            raise _ProtocolBroken("a tagged answer that is none")
+            raise ProtocolBroken(f"an answer without a question: {_plain(line)}")
         if command is self._awaiting:
             self._awaiting = None
         if command is self._answering:
             self._answering = None
         command.continue_literal(False)  # an answer before "+" refuses the literal (RFC 7888)
-        command.future.set_result(Reply(status.decode("ascii").upper(), text))
-
-
-def _connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to the first address that answers, IPv4 before IPv6, all within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    found.sort(key=lambda info: info[0] != socket.AF_INET)
-    failure: OSError = TimeoutError("timed out")
-    for family, kind, protocol, _, address in found:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(left)
-            sock.connect(address)
-            sock.settimeout(max(deadline - time.monotonic(), 1.0))  # for the handshake
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
-    raise failure
+        command.future.set_result(Reply(status, text))
 
 
 def _plain(text: bytes) -> str:
-    return text.decode("ascii", "replace")
+    return text[:1000].decode("ascii", "replace")

@@ -1,7 +1,7 @@
 """The one door to IMAP: a signed-in session whose commands are typed, allowed and bounded.
 
-Owns the allow-list of verbs per side, the translation of everything that can go wrong into the
-error family, and the commands both providers understand. What is true of one provider only
+Owns the sign-in, the translation of everything that can go wrong into the error family, and the
+commands both providers understand. What is true of one provider only
 (its refusals, its throttle words) comes in as ``Dialect`` and lives in its own module.
 
 What an APPEND that did not succeed means is decided here, once:
@@ -14,27 +14,23 @@ What an APPEND that did not succeed means is decided here, once:
 from __future__ import annotations
 
 import base64
-import os
 import re
-import socket
-import ssl
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
-import tenacity
-
 from syncer.errors import (
-    AuthError,
     MessageRefused,
     NotDelivered,
     OutcomeUnknown,
     SyncError,
     Unavailable,
-    VerbNotAllowed,
 )
-from syncer.imap_client import ConnectionLost, ImapClient, Parts, Reply, Sink
+from syncer.imap_client import ANSWER_LIMIT, LITERAL_LIMIT, ConnectionLost, ImapClient, Reply, Sink
+from syncer.imap_connect import Endpoint, connect
+from syncer.imap_responses import MAX_LINE, Parts
 from syncer.imap_utils import (
     encode_mailbox_name,
     number,
@@ -48,36 +44,16 @@ from syncer.imap_utils import (
 from syncer.model import Side
 from syncer.uid_set import UidSet
 
+__all__ = ["Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
+
 _T = TypeVar("_T")
 
-CONNECT_TIMEOUT: Final = 15.0
-_CONNECT_ATTEMPTS: Final = 3
+_FETCH_ANSWER: Final = 64 << 20
+"""Octets that one FETCH may be answered with, where the caller does not say."""
 
-_PEEK_ITEM: Final = (
-    rb"(?:UID|FLAGS|INTERNALDATE|RFC822\.SIZE|X-GM-MSGID|BODY\.PEEK\[(?:HEADER\.FIELDS \([A-Z \-]+\))?\])"
+_MISSING: Final = re.compile(
+    r"\[NONEXISTENT\]|unknown mailbox|folder is not found|does(?:n't| not) exist|no such mailbox", re.IGNORECASE
 )
-_FETCH: Final = rb"UID FETCH [\d:,*]+ \(%b(?: %b)*\)" % (_PEEK_ITEM, _PEEK_ITEM)
-_READS: Final = (rb"CAPABILITY", rb"ID .*", rb"AUTHENTICATE XOAUTH2.*", rb"EXAMINE .*", rb"STATUS .*", _FETCH)
-_ALWAYS: Final = (rb"NOOP", rb"LOGOUT")
-_ALLOWED: Final = {
-    Side.SOURCE: (*_READS, *_ALWAYS, rb"UID SEARCH .*", rb"IDLE", rb"DONE"),
-    Side.DESTINATION: (*_READS, *_ALWAYS, rb"LIST .*", rb"CREATE .*", rb"SUBSCRIBE .*", rb"APPEND .*"),
-}
-_PATTERNS: Final = {side: re.compile(b"|".join(lines), re.IGNORECASE) for side, lines in _ALLOWED.items()}
-
-_FULL: Final = re.compile(
-    r"quota|mailbox (?:is )?full|storage (?:is )?full|exceeded (?:your|its|the) (?:storage|mailbox)", re.IGNORECASE
-)
-
-
-def check_allowed(side: Side, line: bytes) -> None:
-    """Let a command pass that its side may be sent.
-
-    Raises VerbNotAllowed: it could change the source, or do to the destination what no copy needs.
-    """
-    if _PATTERNS[side].fullmatch(line) is None:
-        verb = b" ".join(line.split(b" ", 2)[: 2 if line[:4].upper() == b"UID " else 1])
-        raise VerbNotAllowed(f"{safe_text(verb)} is not allowed towards the {side}")
 
 
 class Dialect(Protocol):
@@ -89,21 +65,13 @@ class Dialect(Protocol):
         """Return the error that these words of a NO, BAD or BYE stand for; None if they stand for nothing special."""
         ...
 
-    def refused_sign_in(self, text: str) -> AuthError:
+    def refused_sign_in(self, text: str) -> SyncError:
         """Return the error for a sign-in that was refused with these words."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to connect, and how patiently."""
-
-    host: str
-    port: int
-    timeout: float
-    """Longest wait for any one answer, in seconds."""
-    host_setting: str
-    """The setting that names the host, for error texts."""
+class MailboxMissing(Unavailable):
+    """The server says that there is no such mailbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,35 +112,23 @@ class ImapSession:
         self._side = dialect.side
 
     @classmethod
-    def connect(cls, endpoint: Endpoint, dialect: Dialect, user: str, token: str) -> ImapSession:
+    def connect(
+        cls,
+        endpoint: Endpoint,
+        dialect: Dialect,
+        user: str,
+        token: str,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> ImapSession:
         """Connect, verify the server and sign in.
-
-        A connection that could not be made is tried again, a few times within seconds: it changes nothing.
 
         Raises Unavailable, Throttled: not now; AuthError: the sign-in was refused.
         """
-        context = _tls_context()
-        attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(_CONNECT_ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=4.0),
-            retry=tenacity.retry_if_exception_type((OSError, ConnectionLost))
-            & tenacity.retry_if_not_exception_type((ssl.SSLCertVerificationError,)),
-            reraise=True,
-        )
         try:
-            client = attempts(
-                ImapClient,
-                endpoint.host,
-                endpoint.port,
-                guard=lambda line: check_allowed(dialect.side, line),
-                context=context,
-                connect_timeout=min(CONNECT_TIMEOUT, endpoint.timeout),
-                timeout=endpoint.timeout,
-            )
+            client = connect(endpoint, dialect.side, pause)
         except ConnectionLost as lost:
             raise _lost(dialect, lost) from None
-        except OSError as error:
-            raise Unavailable(dialect.side, _why_not_connected(endpoint, error)) from None
         session = cls(client, dialect)
         try:
             session._sign_in(user, token)
@@ -200,7 +156,9 @@ class ImapSession:
             return taken
 
         def answer(_challenge: bytes) -> bytes:
-            return answers.pop(0) if answers else b"*"
+            if not answers:
+                raise ValueError("a challenge too many")
+            return answers.pop(0)
 
         reply = self._reply(self._submit(line, sink=capability, answer=answer))
         if reply.status != "OK":
@@ -240,11 +198,13 @@ class ImapSession:
     # -- commands
 
     def examine(self, mailbox: str) -> Future[Selected]:
-        """Open a mailbox for reading only. The future raises Unavailable, Throttled."""
+        """Open a mailbox for reading only. The future raises MailboxMissing, Unavailable, Throttled."""
         seen = _Examined()
         done = self._submit(b"EXAMINE " + mailbox_argument(mailbox), sink=seen.take)
 
         def selected(reply: Reply) -> Selected:
+            if self._checked(reply).status == "NO" and _MISSING.search(safe_text(reply.text)):
+                raise MailboxMissing(self._side, safe_text(reply.text))
             self._expect_ok(reply, "EXAMINE")
             if not seen.codes.keys() >= {"UIDVALIDITY", "UIDNEXT"}:
                 raise Unavailable(self._side, "protocol broken: EXAMINE without UIDVALIDITY and UIDNEXT")
@@ -266,7 +226,7 @@ class ImapSession:
             return True
 
         reply = self._reply(self._submit(b"STATUS %b (UIDVALIDITY UIDNEXT)" % mailbox_argument(mailbox), sink=take))
-        if reply.status == "NO" and self._dialect.classify(safe_text(reply.text)) is None:
+        if self._checked(reply).status == "NO":
             return None
         self._expect_ok(reply, "STATUS")
         if not found or not found[-1].keys() >= {"UIDVALIDITY", "UIDNEXT"}:
@@ -308,17 +268,28 @@ class ImapSession:
             found.append(parse_search(bytes(parts[0])))
             return True
 
-        reply = self._reply(self._submit(b"UID SEARCH " + criteria.encode("ascii"), sink=take))
+        line = b"UID SEARCH " + criteria.encode("ascii")
+        reply = self._reply(self._submit(line, sink=take, answer_limit=MAX_LINE))
         self._expect_ok(reply, "SEARCH")
         return UidSet(uid for uids in found for uid in uids)
 
-    def uid_fetch(self, uids: UidSet, items: str, sink: Sink, *, literal_limit: int = 1 << 20) -> Future[None]:
+    def uid_fetch(
+        self,
+        uids: UidSet,
+        items: str,
+        sink: Sink,
+        *,
+        literal_limit: int = LITERAL_LIMIT,
+        answer_limit: int = _FETCH_ANSWER,
+    ) -> Future[None]:
         """Fetch ``items`` of ``uids``; the responses go to ``sink``, in the reader's thread.
+
+        One response may hold ``literal_limit`` octets of literals, all together ``answer_limit`` octets.
 
         The future raises MessageRefused (NO or BAD), Unavailable, Throttled.
         """
         line = f"UID FETCH {uids} ({items})".encode("ascii")
-        done = self._submit(line, sink=sink, literal_limit=literal_limit)
+        done = self._submit(line, sink=sink, literal_limit=literal_limit, answer_limit=answer_limit)
 
         def fetched(reply: Reply) -> None:
             if reply.status != "OK":
@@ -369,8 +340,8 @@ class ImapSession:
     def _refusal(self, reply: Reply) -> SyncError:
         text = safe_text(reply.text)
         known = self._dialect.classify(text)
-        if known is None and (response_code(reply.text)[0] == "OVERQUOTA" or _FULL.search(text)):
-            known = Unavailable(self._side, f"the mailbox is full: {text}")
+        if known is None and (response_code(reply.text)[0] == "TRYCREATE" or _MISSING.search(text)):
+            known = MailboxMissing(self._side, text)
         return known or MessageRefused(text)
 
     # -- waiting and translating
@@ -380,11 +351,14 @@ class ImapSession:
         line: bytes,
         *,
         sink: Sink | None = None,
-        literal_limit: int = 1 << 20,
+        literal_limit: int = LITERAL_LIMIT,
+        answer_limit: int = ANSWER_LIMIT,
         answer: Callable[[bytes], bytes] | None = None,
     ) -> Future[Reply]:
         try:
-            return self._client.submit(line, sink=sink, literal_limit=literal_limit, answer=answer)
+            return self._client.submit(
+                line, sink=sink, literal_limit=literal_limit, answer_limit=answer_limit, answer=answer
+            )
         except ConnectionLost as lost:
             raise _lost(self._dialect, lost) from None
 
@@ -395,7 +369,7 @@ class ImapSession:
         def settle(answered: Future[Reply]) -> None:
             try:
                 result.set_result(read(self._reply(answered)))
-            except SyncError as error:
+            except Exception as error:  # noqa: BLE001 - a bug as well: whoever waits has to hear of it
                 result.set_exception(error)
 
         done.add_done_callback(settle)
@@ -430,27 +404,3 @@ def _lost(dialect: Dialect, lost: ConnectionLost) -> SyncError:
     """Return what the end of a connection means: a BYE may carry a provider's throttle words."""
     text = safe_text(lost.reason)
     return dialect.classify(text) or Unavailable(dialect.side, text)
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Return a context that verifies; OpenSSL honours SSL_CERT_FILE for a private CA."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _why_not_connected(endpoint: Endpoint, error: OSError) -> str:
-    """Say why there is no connection, and what to look at."""
-    where = f"{endpoint.host}:{endpoint.port}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of {where} cannot be verified ({error.verify_message}): check {endpoint.host_setting},"
-            " or name a private CA in SSL_CERT_FILE"
-        )
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS connection to {where} ({error.reason or 'handshake failed'}): check {endpoint.host_setting}"
-    if isinstance(error, socket.gaierror):
-        return f"the name {endpoint.host} cannot be resolved: check {endpoint.host_setting} and the network"
-    if isinstance(error, TimeoutError):
-        return f"no connection to {where} in time: check the network and {endpoint.host_setting}"
-    return f"no connection to {where} ({os.strerror(error.errno) if error.errno else 'closed'})"

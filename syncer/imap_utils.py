@@ -29,8 +29,12 @@ _LIST: Final = re.compile(
     rb'\* (?:LIST|LSUB) \((?P<flags>[^)]*)\) (?P<delimiter>NIL|"(?:\\.|[^"\\])") (?P<name>.*)',
     re.IGNORECASE | re.DOTALL,
 )
-_ADDRESS: Final = re.compile(r"[^\s<>\"'=,;:()]{1,256}@[^\s<>\"'=,;:()]{1,256}")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_\-+/=.~%!]{32,}")
+_QUOTED: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_WORD: Final = r"[^\s<>\",;:()]{1,256}"
+# A local part may be quoted (RFC 5321 section 4.1.2), and a URL in an ALERT has %40 for the at sign.
+_ADDRESS: Final = re.compile(rf"(?:\"[^\"]{{0,256}}\"|{_WORD})(?:@|%40){_WORD}", re.IGNORECASE)
+# Microsoft's refresh tokens hold "*", "!" and "$" too.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_\-+/=.~%!*$]{32,}")
 
 FetchValue = str | bytes | bytearray | list[str] | None
 
@@ -42,7 +46,9 @@ def safe_text(said: bytes | str, limit: int = 200) -> str:
     non-ASCII become ``?``, the length is bounded.
     """
     text = said.decode("ascii", "replace") if isinstance(said, bytes | bytearray) else said
-    text = "".join(c if " " <= c <= "~" else "?" for c in text[: limit * 4])
+    if len(text) > limit * 4:  # cut between words: half an address or token would not be known for what it is
+        text = text[: limit * 4 + 1].rpartition(" ")[0] or "<...>"
+    text = "".join(c if " " <= c <= "~" else "?" for c in text)
     text = _TOKEN.sub("<...>", _ADDRESS.sub("<address>", text))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -115,13 +121,13 @@ def parse_internaldate(text: str) -> float:
 def format_internaldate(moment: float) -> str:
     """Return seconds since the epoch as an INTERNALDATE in UTC."""
     at = datetime.fromtimestamp(moment, UTC)
-    return f"{at.day:2d}-{_MONTHS[at.month - 1]}-{at:%Y %H:%M:%S} +0000"
+    return f"{at.day:2d}-{_MONTHS[at.month - 1]}-{at.year:04d} {at:%H:%M:%S} +0000"
 
 
 def format_search_date(moment: float) -> str:
     """Return the UTC day of a moment as SEARCH wants it (``22-Nov-2026``)."""
     at = datetime.fromtimestamp(moment, UTC)
-    return f"{at.day}-{_MONTHS[at.month - 1]}-{at:%Y}"
+    return f"{at.day}-{_MONTHS[at.month - 1]}-{at.year:04d}"
 
 
 def response_code(text: bytes) -> tuple[str, bytes]:
@@ -172,15 +178,22 @@ def parse_list(parts: Sequence[bytes | bytearray]) -> tuple[str, str | None]:
     delimiter = None if match["delimiter"].upper() == b"NIL" else match["delimiter"][1:-1].decode("latin-1")[-1]
     raw = match["name"]
     if _LITERAL_MARK.search(raw):
+        if len(parts) < 2:
+            raise ValueError("a LIST response without its literal")
         raw = bytes(parts[1])
     elif raw.startswith(b'"'):
-        raw = re.sub(rb"\\(.)", rb"\1", raw.rstrip()[1:-1])
+        if (quoted := _QUOTED.match(raw)) is None:
+            raise ValueError("a quoted mailbox name without its end")
+        raw = re.sub(rb"\\(.)", rb"\1", quoted[1], flags=re.DOTALL)
     return decode_mailbox_name(raw.decode("latin-1")), delimiter
 
 
 def parse_search(line: bytes) -> UidSet:
     """Return the UIDs of a ``* SEARCH`` response. Raises ValueError: one of them is no UID."""
-    return UidSet(number(word) for word in line.split()[2:] if not word.startswith(b"("))
+    uids = line.partition(b"(")[0].split()[2:]  # a MODSEQ may follow in parentheses (RFC 7162)
+    if any(word.strip(b"0") == b"" for word in uids):
+        raise ValueError("zero is no UID")
+    return UidSet(map(number, uids))
 
 
 def parse_fetch(parts: Sequence[bytes | bytearray]) -> dict[str, FetchValue]:
@@ -288,4 +301,10 @@ class _Reader:
                 self._at += 1
             else:
                 value = self.value()
-                words.append(value if isinstance(value, str) else "NIL" if value is None else str(value))
+                words.append(_word(value))
+
+
+def _word(value: FetchValue) -> str:
+    if isinstance(value, bytes | bytearray):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else "NIL"

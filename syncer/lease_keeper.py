@@ -7,9 +7,11 @@ machine sleeps: a run that was frozen finds its lease spent before it sends anot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
+from syncer.errors import LeaseLost
 from syncer.model import CommitResult, Lease, Watermark, Write
 from syncer.ports import Clock, Store
 
@@ -28,11 +30,12 @@ class LeaseKeeper:
         self._seconds = lease_seconds
         self._clock = clock
         self._renewed_at = taken_at
+        self._is_lost = False
 
     def permit(self) -> bool:
         """Tell whether this run surely still holds the lease."""
         margin = min(_LONGEST_MARGIN, self._seconds * _MARGIN)
-        return self._clock.elapsed() < self._renewed_at + self._seconds - margin
+        return not self._is_lost and self._clock.elapsed() < self._renewed_at + self._seconds - margin
 
     @property
     def is_due(self) -> bool:
@@ -41,17 +44,25 @@ class LeaseKeeper:
 
     def commit(self, watermark: Watermark, writes: Sequence[Write]) -> CommitResult:
         """Write, fenced by the lease, and renew it in the same request. Raises LeaseLost, StateUnavailable."""
-        asked_at = self._clock.elapsed()
-        result = self._store.commit(self._lease, watermark, writes, self._clock.now())
-        self._renewed_at = asked_at
-        return result
+        with self._renewal():
+            return self._store.commit(self._lease, watermark, writes, self._clock.now())
 
     def renew(self) -> None:
         """Renew the lease alone. Raises LeaseLost, StateUnavailable."""
-        asked_at = self._clock.elapsed()
-        self._lease = self._store.renew(self._lease, self._clock.now())
-        self._renewed_at = asked_at
+        with self._renewal():
+            self._lease = self._store.renew(self._lease, self._clock.now())
 
     def release(self, watermark: Watermark) -> None:
         """Write the watermark and let the lease go. Raises LeaseLost, StateUnavailable."""
         self._store.release(self._lease, watermark, self._clock.now())
+
+    @contextmanager
+    def _renewal(self) -> Iterator[None]:
+        """Count the lease from before the request: the store may have counted it from any time until the answer."""
+        asked_at = self._clock.elapsed()
+        try:
+            yield
+        except LeaseLost:
+            self._is_lost = True
+            raise
+        self._renewed_at = asked_at

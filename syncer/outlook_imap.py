@@ -8,9 +8,11 @@ SEARCH, size or bytes.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.errors import (
@@ -23,7 +25,7 @@ from syncer.errors import (
     Unavailable,
 )
 from syncer.fingerprint import HEADER_FIELDS, fingerprint
-from syncer.imap_client import Parts
+from syncer.imap_responses import Parts
 from syncer.imap_session import ImapSession
 from syncer.imap_utils import number, parse_appenduid, parse_fetch, parse_internaldate, response_code, safe_text
 from syncer.model import CopySeen, CopyUid, DestinationView, Fence, Side
@@ -32,12 +34,16 @@ from syncer.uid_set import MAX_UID, UidSet
 _BACKOFF: Final = re.compile(r"backoff time: ?(\d{1,9}) milliseconds", re.IGNORECASE)
 _MIN_BACKOFF: Final = 60.0
 """Seconds: what a server names is a floor, and a cycle is longer than most of what it names (PROVIDERS 15)."""
+_MAX_BACKOFF: Final = 86_400.0
 _THROTTLED: Final = re.compile(r"request is throttled|too many connections|\[THROTTLED\]", re.IGNORECASE)
 _DEFAULT_BACKOFF: Final = 300.0
 _NOT_CONNECTED: Final = re.compile(r"authenticated but not connected", re.IGNORECASE)
-_DOWN: Final = re.compile(
-    r"server unavailable|\[(?:UNAVAILABLE|INUSE|SERVERBUG|TRYCREATE)\]|folder is not found", re.IGNORECASE
+_DOWN: Final = re.compile(r"server unavailable|\[(?:UNAVAILABLE|INUSE|SERVERBUG)\]", re.IGNORECASE)
+_FULL: Final = re.compile(
+    r"quota|(?:mailbox|storage) (?:is )?full|exceeded (?:your|its|the) (?:storage|mailbox)", re.IGNORECASE
 )
+_FULL_BACKOFF: Final = 3600.0
+"""Seconds: to try is to fetch a message first, and Gmail counts what is fetched (PROVIDERS 1.5, 15)."""
 _PAUSE: Final = 2.0
 """Seconds before the one new sign-in after "not connected"."""
 
@@ -50,7 +56,7 @@ class OutlookDialect:
     def classify(self, text: str) -> SyncError | None:
         """Return what these words stand for, if more than the one command they answer."""
         if match := _BACKOFF.search(text):
-            return Throttled(self.side, text, max(int(match[1]) / 1000, _MIN_BACKOFF))
+            return Throttled(self.side, text, min(max(int(match[1]) / 1000, _MIN_BACKOFF), _MAX_BACKOFF))
         if _THROTTLED.search(text):
             return Throttled(self.side, text, _DEFAULT_BACKOFF)
         if _NOT_CONNECTED.search(text):
@@ -59,6 +65,8 @@ class OutlookDialect:
             return AuthError(self.side, text, "sign in with OAuth: set MS_CLIENT_ID and MS_REFRESH_TOKEN")
         if _DOWN.search(text):
             return Unavailable(self.side, text)
+        if _FULL.search(text):
+            return Throttled(self.side, f"the mailbox is full: {text}", _FULL_BACKOFF)
         return None
 
     def refused_sign_in(self, text: str) -> SignInRefused:
@@ -83,6 +91,14 @@ class NotConnected(Unavailable):
         )
 
 
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """A connection, and how many APPENDs are in flight on it."""
+
+    session: ImapSession
+    in_flight: int = 0
+
+
 class OutlookMailbox:
     """The destination mailbox over one or more connections."""
 
@@ -103,8 +119,8 @@ class OutlookMailbox:
         self._flags: Sequence[str] = ("\\Seen",) if mark_seen else ()
         self._connections = connections
         self._pause = pause
-        self._sessions: list[ImapSession] = []
-        self._in_flight: list[int] = []
+        self._lanes: list[_Lane] = []
+        self._lock = threading.Lock()  # guards the counts: the connections' threads settle APPENDs
 
     def open(self) -> Fence:
         """Connect, prove that the mailbox can be reached, make sure that it is there.
@@ -121,11 +137,11 @@ class OutlookMailbox:
             return self._open_once()
 
     def _open_once(self) -> Fence:
-        session = self._add_session()
+        session = self._connect()
+        self._lanes.append(_Lane(session))
         status = session.status(self._mailbox)
         if status is None:
-            self._find_or_create(session)
-            status = session.status(self._mailbox)
+            status = self._find_or_create(session)
         if status is None:
             raise Unavailable(Side.DESTINATION, "the mailbox of OUTLOOK_TARGET_FOLDER was made and is not there")
         return Fence(status["UIDVALIDITY"], status["UIDNEXT"])
@@ -135,7 +151,7 @@ class OutlookMailbox:
 
         Raises Unavailable, Throttled.
         """
-        session = self._sessions[0]
+        session = self._lanes[0].session
         wanted = UidSet.of_range(max(first_uid, 1), MAX_UID)
         seen: dict[int, CopySeen] = {}
 
@@ -143,12 +159,15 @@ class OutlookMailbox:
             if b" FETCH (" not in parts[0][:32].upper():
                 return False
             items = parse_fetch(parts)
-            header = next((items[name] for name in items if name.startswith("BODY[HEADER.FIELDS")), None)
+            name = next((name for name in items if name.startswith("BODY[HEADER.FIELDS")), None)
             uid, internaldate = items.get("UID"), items.get("INTERNALDATE")
-            if not isinstance(uid, str) or not isinstance(internaldate, bytes) or header is None:
+            if name is None or not isinstance(uid, str) or not isinstance(internaldate, bytes | bytearray):
                 return False
             received_at = parse_internaldate(internaldate.decode("ascii", "replace"))
-            if isinstance(header, bytes | bytearray) and number(uid.encode()) in wanted:
+            header = items[name]
+            if not isinstance(header, bytes | bytearray):
+                header = b""  # NIL: a message all the same
+            if number(uid.encode("ascii", "replace")) in wanted:
                 seen[int(uid)] = CopySeen(int(uid), fingerprint(header, received_at))
             return True
 
@@ -169,71 +188,74 @@ class OutlookMailbox:
 
         For what the future raises see ``ImapSession.append``.
         """
-        index = self._least_busy()
-        self._in_flight[index] += 1
+        with self._lock:
+            lane = min(self._lanes, key=lambda lane: lane.in_flight)
+            lane.in_flight += 1
         outcome: Future[CopyUid | None] = Future()
 
         def settle(done: Future[bytes]) -> None:
-            self._in_flight[index] -= 1
+            with self._lock:
+                lane.in_flight -= 1
             error = done.exception()
             if error is None:
                 outcome.set_result(parse_appenduid(done.result()))
             else:
                 outcome.set_exception(error)
 
-        stored = self._sessions[index].append(self._mailbox, self._flags, internaldate, body, permit)
-        stored.add_done_callback(settle)
+        lane.session.append(self._mailbox, self._flags, internaldate, body, permit).add_done_callback(settle)
         return outcome
 
     def widen(self, messages: int) -> None:
         """Open further connections, as many as allowed and as ``messages`` to copy are worth.
 
-        Raises Unavailable, Throttled, AuthError.
+        What the server does not grant is done without. Raises AuthError.
         """
-        while len(self._sessions) < min(self._connections, messages):
-            self._add_session()
+        while len(self._lanes) < min(self._connections, messages):
+            session: ImapSession | None = None
+            try:
+                session = self._connect()
+                session.status(self._mailbox)  # here too an OK to AUTHENTICATE proves nothing
+            except (Unavailable, Throttled):
+                if session is not None:
+                    session.close()
+                self._connections = len(self._lanes)
+            else:
+                self._lanes.append(_Lane(session))
 
     def probe(self) -> None:
         """Prove that the mailbox still can be reached. Raises Unavailable, Throttled."""
-        if self._sessions[0].status(self._mailbox) is None:
+        if self._lanes[0].session.status(self._mailbox) is None:
             raise Unavailable(Side.DESTINATION, "the mailbox of OUTLOOK_TARGET_FOLDER is gone")
 
     def failure(self) -> SyncError | None:
         """Return why a connection ended; None while all stand."""
-        return next((session.ended for session in self._sessions if not session.alive), None)
+        return next((lane.session.ended for lane in self._lanes if not lane.session.alive), None)
 
     def close(self) -> None:
         """Log out of every connection."""
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
-        self._in_flight.clear()
-
-    def _add_session(self) -> ImapSession:
-        session = self._connect()
-        self._sessions.append(session)
-        self._in_flight.append(0)
-        return session
-
-    def _least_busy(self) -> int:
-        return self._in_flight.index(min(self._in_flight))
+        for lane in self._lanes:
+            lane.session.close()
+        self._lanes.clear()
 
     # -- making sure that the mailbox is there
 
-    def _find_or_create(self, session: ImapSession) -> None:
+    def _find_or_create(self, session: ImapSession) -> dict[str, int] | None:
+        """Return the STATUS of the mailbox, under the name that the server has for it; made if it has none."""
         delimiter = next((found for _, found in session.list_mailboxes("") if found), "/")
-        wanted = self._mailbox.replace("/", delimiter) if delimiter != "/" else self._mailbox
-        for name, _ in session.list_mailboxes("*"):
-            if name.casefold() == wanted.casefold():
-                self._mailbox = name  # Exchange does not tell the two apart; neither do its users
-                return
+        wanted = self._mailbox.replace("/", delimiter)
+        # Exchange does not tell upper case from lower; neither do its users.
+        listed = [name for name, _ in session.list_mailboxes("*") if name.casefold() == wanted.casefold()]
+        self._mailbox = listed[0] if listed else wanted
+        status = session.status(self._mailbox) if listed else None
+        if status is not None:
+            return status
         if not self._create:
             raise _folder_fault(
                 f"there is no folder {self._mailbox!r} in the Outlook.com mailbox, and OUTLOOK_CREATE_FOLDER is false:"
                 " make the folder, or set OUTLOOK_CREATE_FOLDER=true"
             )
-        self._mailbox = wanted
-        self._make(session, wanted, delimiter)
+        self._make(session, self._mailbox, delimiter)
+        return session.status(self._mailbox)
 
     def _make(self, session: ImapSession, name: str, delimiter: str) -> None:
         """CREATE a mailbox, with its superior levels where the server does not make them (RFC 3501 section 6.3.3)."""

@@ -64,7 +64,7 @@ class Progress:
         """The highest UID up to which everything is settled."""
         waiting = self._open.get(self._uidvalidity or 0)
         # A failed message that is tried again was settled when it failed: it does not pull the watermark back.
-        return max(self._reached, min(waiting) - 1 if waiting else self._horizon)
+        return max(self._reached, min(self._horizon, min(waiting) - 1) if waiting else self._horizon)
 
     def start_anew(self, uidvalidity: int, horizon: int, *, since: float, upto: int) -> None:
         """Begin with a mailbox whose UIDs are new: nothing up to ``horizon`` is wanted.
@@ -100,6 +100,16 @@ class Progress:
                 waiting.add(listed)
             self._next_listed += 1
         self._horizon = uid
+
+    @property
+    def window_since(self) -> float | None:
+        """From which arrival time on the last resync, not yet completed, wants messages; None if there is none."""
+        return self._base.window_since or None
+
+    @property
+    def outages(self) -> int:
+        """How many cycles in a row the destination refused every message."""
+        return self._base.outages
 
     # -- messages
 
@@ -147,7 +157,7 @@ class Progress:
         return sorted(self._failing)
 
     def drop(self, key: MessageKey) -> None:
-        """Forget a key of an old UIDVALIDITY that has no claim: it will be met under its new UID."""
+        """Forget a key that has no claim, of a message that will be met under its new UID."""
         self._open.get(key.uidvalidity, set()).discard(key.uid)
         self._failing.pop(key, None)
         self._fences.pop(key, None)
@@ -155,7 +165,7 @@ class Progress:
     # -- the destination mailbox
 
     def own(self, copy: CopyUid) -> None:
-        """Note that a UID of the destination is accounted for."""
+        """Note that a UID of the destination belongs to a record that says so: no copy of another message is there."""
         self._owned[copy.uidvalidity] = self._owned.get(copy.uidvalidity, _NONE) | UidSet([copy.uid])
 
     def owned(self, uidvalidity: int) -> UidSet:
@@ -173,9 +183,23 @@ class Progress:
         self._base = replace(self._base, outages=self._base.outages + 1)
         return self._base.outages
 
+    def end_outage(self) -> None:
+        """Note that the destination took a message."""
+        if self._base.outages:
+            self._base = replace(self._base, outages=0)
+
     def complete(self, started_at: float) -> None:
-        """Note that a cycle which began at ``started_at`` dealt with all there was."""
-        self._base = replace(self._base, completed_at=started_at, outages=0)
+        """Note that a cycle which began at ``started_at`` dealt with all there was.
+
+        Not while a message waits without a claim: a resync finds its arrival time in no record, and
+        would not reach back to it. The window of the last resync is then still being dealt with, too.
+        """
+        self.end_outage()
+        if any(self._fences.get(key) is None for key in self.open_keys):
+            return
+        self._base = replace(self._base, completed_at=started_at)
+        if self._horizon >= self._base.window_upto:
+            self._base = replace(self._base, window_since=0.0, window_upto=0)
 
     def watermark(self, now: float) -> Watermark:
         """Return the record as it is to be written now."""

@@ -15,12 +15,8 @@ from syncer.model import Watermark
 from syncer.ports import SelectedMailbox, Source
 from syncer.progress import Progress
 from syncer.sync_plan import window_start
-from syncer.uid_set import UidSet
 
 logger = logging.getLogger(__name__)
-
-_WINDOW = 10_000
-"""UIDs listed at once while looking for the first that is wanted."""
 
 
 def meet_new_uidvalidity(
@@ -58,32 +54,27 @@ def start_anew(
 ) -> None:
     """Decide what is wanted of the mailbox: the first run, or a new UIDVALIDITY. Raises Unavailable, Throttled."""
     newest = selected.uidnext - 1
-    kind = settings.initial_sync
-    if kind == "all":
+    if settings.initial_sync == "all":
         progress.start_anew(selected.uidvalidity, 0, since=0.0, upto=0)
-        return
-    if kind == "since":
-        since = settings.initial_since
-    elif kind == "window":
-        since = window_start(found, oldest_open, now, settings.resync_window_hours)
-    elif found.completed_at is None:
-        progress.start_anew(selected.uidvalidity, newest, since=0.0, upto=0)
-        return
+    elif settings.initial_sync == "new" and found.uidvalidity is None:
+        # The time is kept: should UIDVALIDITY change before this is completed, "from now on" began here.
+        progress.start_anew(selected.uidvalidity, newest, since=now, upto=newest)
     else:
-        # "From now on" began with the first run: what came since is new, whatever its UID is called.
-        since = window_start(found, oldest_open, now, 0.0)
-    first = _first_since(source, since)
-    horizon = newest if first is None else first - 1
-    progress.start_anew(selected.uidvalidity, horizon, since=since, upto=newest)
+        since = _window(settings, progress, found, now, oldest_open)
+        # All that the search tells is listed and looked at, too much rather than too little.
+        candidates = source.since(since)
+        horizon = candidates.lowest - 1 if candidates else newest
+        progress.start_anew(selected.uidvalidity, horizon, since=since, upto=newest)
 
 
-def _first_since(source: Source, since: float) -> int | None:
-    """Return the lowest UID of what arrived at ``since`` or later; None if nothing did."""
-    candidates = source.since(since)
-    while candidates:
-        window = candidates & UidSet.of_range(candidates.lowest, candidates.lowest + _WINDOW - 1)
-        for message in source.listing(window):
-            if message.received_at >= since:
-                return message.key.uid
-        candidates -= window
-    return None
+def _window(
+    settings: EngineSettings, progress: Progress, found: Watermark, now: float, oldest_open: float | None
+) -> float:
+    """Return from which arrival time on messages are wanted."""
+    if settings.initial_sync == "since":
+        return settings.initial_since
+    # With "new", what came since the first run is new, whatever its UID is called.
+    hours = settings.resync_window_hours if settings.initial_sync == "window" else 0.0
+    since = window_start(found, oldest_open, now, hours)
+    # A window that was not completed holds messages which are met nowhere else.
+    return since if progress.window_since is None else min(since, progress.window_since)

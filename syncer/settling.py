@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from syncer.copy_flow import CopyFlow, Job
-from syncer.cycle_state import CycleState, EngineSettings, World
+from syncer.copy_flow import CopyFlow
+from syncer.copy_job import Item, Job
+from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, World
 from syncer.logging_utils import log_event
 from syncer.model import Confirmation, MessageKey, NotFound, SourceMessage, UidRecord, Unclaim, Write
 from syncer.ports import Destination, Store
@@ -42,10 +44,13 @@ def settle_what_is_in_doubt(
     if not cycle.pending or flow.fence is None:
         return []
     pending = list(cycle.pending.values())
+    asked_at = world.clock.now()
     view = destination.look(first_uid_to_look_at(pending, flow.fence.uidvalidity))
     now = world.clock.now()
+    flow.fence = view.fence
     owned = cycle.progress.owned(view.fence.uidvalidity)
-    verdicts = settle_in_doubt(pending, view, owned, now, settings.in_doubt_settle_seconds)
+    # From the end of one look to the beginning of the other: that long a late copy had to arrive.
+    verdicts = settle_in_doubt(pending, view, owned, asked_at, settings.in_doubt_settle_seconds)
     found: list[Confirmation] = []
     writes: list[Write] = []
     jobs: list[Job] = []
@@ -55,10 +60,11 @@ def settle_what_is_in_doubt(
             had_failed = record.key in cycle.failures
             found.append(Confirmation(record.key, record.attempt, now, verdict.copy, had_failed=had_failed))
         elif isinstance(verdict, AppendAgain):
-            jobs += _append_again(cycle, flow, record, there)
+            jobs += _append_again(cycle, record, there, world.clock.elapsed())
         else:
             if isinstance(verdict, NothingYet) and verdict.first:
                 writes.append(NotFound(record.key, record.attempt, now))
+            flow.likeness.keep_apart(record.key, record.fingerprint)
             _stay_in_doubt(cycle, record, verdict)
     _confirm_found(world.store, cycle, found)
     if writes:
@@ -73,28 +79,30 @@ def _confirm_found(store: Store, cycle: CycleState, found: Sequence[Confirmation
         return
     lost = store.confirm(found)
     for confirmation in found:
+        if confirmation.key in lost:
+            continue
         if confirmation.copy is not None:
             cycle.progress.own(confirmation.copy)
-        if confirmation.key not in lost:
-            cycle.progress.settle(confirmation.key)
-            _log_settled(confirmation.key, "found in the destination")
+        cycle.progress.settle(confirmation.key)
+        _log_settled(confirmation.key, "found in the destination")
 
 
 def _append_again(
-    cycle: CycleState, flow: CopyFlow, record: UidRecord, there: Mapping[MessageKey, SourceMessage]
+    cycle: CycleState, record: UidRecord, there: Mapping[MessageKey, SourceMessage], elapsed: float
 ) -> list[Job]:
     _log_settled(record.key, "not in the destination: to be appended again")
     failure = cycle.failures.get(record.key)
     if record.key in there:
         return [Job(there[record.key], failure, reclaim=record)]
-    if record.key.uidvalidity == cycle.progress.uidvalidity:
-        received_at = float(record.fingerprint.received_at) if record.fingerprint is not None else 0.0
-        job = Job(SourceMessage(record.key, 0, record.internaldate, received_at), failure)
-        claim = Unclaim(record.key, record.attempt, record.identity)
-        flow.fail(job, "not in the source mailbox any more", unclaim=claim)
-    else:
-        # It comes again under its new UID, once its identity is free.
-        flow.unclaim(record, lambda: cycle.progress.drop(record.key))
+    claim = Unclaim(record.key, record.attempt, record.identity)
+    came_back = any(message.gmail_msgid == record.identity for message in there.values())
+    if came_back or record.key.uidvalidity != cycle.progress.uidvalidity:
+        # It is met under its new UID, once its identity is free.
+        cycle.ledger.unclaim(claim, partial(cycle.progress.drop, record.key))
+        return []
+    received_at = float(record.fingerprint.received_at) if record.fingerprint is not None else 0.0
+    job = Job(SourceMessage(record.key, 0, record.internaldate, received_at), failure, reclaim=record)
+    cycle.ledger.fail(Item(job, elapsed, reason=NOT_THERE))
     return []
 
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from syncer.copy_flow import CopyFlow, FlowParts, FlowSettings, Job, Tally
-from syncer.cycle_state import CycleState, EngineSettings, Summary, World
+from syncer.copy_flow import CopyFlow, FlowParts
+from syncer.copy_job import Item, Job, Tally
+from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, Summary, World
+from syncer.dry_run import DryRun
 from syncer.errors import (
     AuthError,
     ConfigError,
@@ -29,19 +30,19 @@ from syncer.errors import (
     Throttled,
 )
 from syncer.lease_keeper import LeaseKeeper
+from syncer.ledger import Ledger
+from syncer.listing import Listing
 from syncer.logging_utils import log_event
 from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage, Watermark
+from syncer.pace import Pace
 from syncer.ports import Destination, Source
 from syncer.progress import Progress
-from syncer.resync import meet_new_uidvalidity, start_anew
+from syncer.resync import meet_new_uidvalidity
 from syncer.settling import settle_what_is_in_doubt
-from syncer.sync_plan import Step, outage_pause, plan_new, plan_open
-from syncer.uid_set import MAX_UID, UidSet
+from syncer.sync_plan import SUSPICIOUS_REFUSALS, Step, outage_pause, plan_new, plan_open
+from syncer.uid_set import UidSet
 
 logger = logging.getLogger(__name__)
-
-LISTING_WINDOW: Final = 10_000
-"""UIDs asked for in one listing: a backlog of any length is dealt with in memory that does not grow."""
 
 
 class SyncEngine:
@@ -69,7 +70,9 @@ class SyncEngine:
         except StateUnavailable as error:
             return self._finish(self._report(error), began)
         keeper = LeaseKeeper(self._world.store, lease, self._settings.lease_seconds, clock, began)
-        cycle = CycleState(started_at, Progress(found), keeper, found)
+        progress, tally = Progress(found), Tally()
+        ledger = Ledger(progress, tally, clock, self._settings.max_attempts)
+        cycle = CycleState(started_at, found, progress, keeper, ledger, tally)
         remedy = ""
         faults: tuple[str, ...] = ()
         try:
@@ -83,10 +86,10 @@ class SyncEngine:
         except BaseException:
             self._close(cycle)
             raise
-        self._close(cycle)
         if outcome is Outcome.OK:
             cycle.progress.complete(started_at)
         outcome = self._release(cycle, outcome)
+        self._close(cycle)
         return self._finish(outcome, began, cycle, faults=faults, remedy=remedy)
 
     def dry_run(self) -> Summary:
@@ -98,69 +101,43 @@ class SyncEngine:
             found = self._world.store.peek()
         except StateUnavailable as error:
             return self._finish(self._report(error), began)
-        progress = Progress(found)
-        tally = Tally()
+        if self._is_held(found, Side.SOURCE, clock.now()):
+            return self._finish(Outcome.THROTTLED, began, last_uid=found.last_uid)
+        dry = DryRun(self._world, self._settings, found)
         try:
             source = self._world.open_source()
             try:
-                self._list_dry(source, progress, found, tally)
+                dry.run(source)
             finally:
                 source.close()
         except ConfigError as error:
             return self._finish(Outcome.SOURCE_UNAVAILABLE, began, faults=error.faults)
         except SyncError as error:
             return self._finish(self._report(error), began)
-        return self._finish(Outcome.OK, began, tally=tally, last_uid=progress.last_uid)
-
-    def _list_dry(self, source: Source, progress: Progress, found: Watermark, tally: Tally) -> None:
-        selected, _ = source.open(UidSet())
-        keys = [*progress.open_keys, *progress.failing_keys]
-        records = self._world.store.load(keys, []).records if keys else {}
-        if selected.uidvalidity != progress.uidvalidity:
-            start_anew(self._settings, source, selected, progress, found, self._world.clock.now(), None)
-        uids = UidSet(key.uid for key in keys if key.uidvalidity == selected.uidvalidity)
-        upto = progress.horizon
-        while uids or upto + 1 < selected.uidnext:
-            window = UidSet.of_range(upto + 1, min(upto + LISTING_WINDOW, MAX_UID))
-            listed = [m for m in source.listing(uids | window) if m.key.uid in uids or progress.wanted(m)]
-            uids, upto = UidSet(), window.highest
-            new = [message for message in listed if message.key not in records]
-            tally.listed += len(new)
-            identities = _identities(new)
-            held = self._world.store.load([], identities).holders if identities else {}
-            for message in new:
-                if message.gmail_msgid is None or Identity(message.gmail_msgid) not in held:
-                    log_event(
-                        logger,
-                        logging.INFO,
-                        "would_copy",
-                        uidvalidity=message.key.uidvalidity,
-                        uid=message.key.uid,
-                        bytes=message.size,
-                    )
+        return self._finish(Outcome.OK, began, tally=dry.tally, last_uid=dry.last_uid)
 
     # -- the work of a cycle
 
     def _work(self, cycle: CycleState) -> Outcome:
-        if self._is_held(cycle, Side.SOURCE):
+        if self._is_held(cycle.found, Side.SOURCE, cycle.started_at):
             return Outcome.THROTTLED
         self._read_open(cycle)
         source = cycle.source = self._world.open_source()
-        progress = cycle.progress
+        progress, listing = cycle.progress, Listing(cycle.progress.horizon)
         known = progress.uidvalidity
-        upto = min(progress.horizon + LISTING_WINDOW, MAX_UID)
         asked = UidSet()
         if known is not None:
             carried = {*cycle.pending, *cycle.failures, *cycle.reopened}
-            asked = UidSet(key.uid for key in carried if key.uidvalidity == known)
-            asked |= UidSet.of_range(progress.horizon + 1, upto)
+            asked = UidSet(key.uid for key in carried if key.uidvalidity == known) | listing.next_window()
         selected, listed = source.open(asked)
         if selected.uidvalidity != known:
+            # What was listed was asked for by UIDs of another time: it is no unbroken run of the new ones.
+            listed, asked = [], UidSet()
             meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
-            upto = progress.horizon
-        window = LISTING_WINDOW
+            listing = Listing(progress.horizon)
         while True:
-            cycle.tally.unlisted = max(0, selected.uidnext - 1 - upto)
+            listed = listing.complete(source, asked, listed, progress.horizon)
+            cycle.tally.unlisted = max(0, selected.uidnext - 1 - listing.upto)
             left = self._copy(cycle, source, listed)
             if left is not None:
                 return left
@@ -168,15 +145,14 @@ class SyncEngine:
                 progress.pass_over(listed[-1].key.uid)
             if not cycle.tally.unlisted:
                 return Outcome.OK
-            # A gap of any width is crossed in a few listings, a dense stretch in many small ones.
-            window = LISTING_WINDOW if listed else 2 * window
-            first, upto = upto + 1, min(upto + window, MAX_UID)
-            listed = source.listing(UidSet.of_range(first, upto))
+            asked = listing.next_window()
+            listed = source.listing(asked)
 
-    def _is_held(self, cycle: CycleState, side: Side) -> bool:
+    @staticmethod
+    def _is_held(found: Watermark, side: Side, now: float) -> bool:
         """Tell whether a side asked to be left alone for longer."""
-        until = cycle.found.not_before.get(side, 0.0)
-        if until <= cycle.started_at:
+        until = found.not_before.get(side, 0.0)
+        if until <= now:
             return False
         log_event(logger, logging.WARNING, "throttled", side=side, until=until, kept=True)
         return True
@@ -219,39 +195,53 @@ class SyncEngine:
         cycle.progress.list_uids(message.key.uid for message in new)
         cycle.tally.listed += len(new)
         reopened = [there[key] for key in sorted(cycle.reopened) if key in there]
-        jobs = self._retries(cycle, flow, there) + self._plan(flow, [*reopened, *new])
+        jobs = self._retries(cycle, there) + self._plan(cycle, [*reopened, *new])
+        left: Outcome | None = None
         if cycle.pending or jobs:
-            if self._is_held(cycle, Side.DESTINATION):
-                flow.run([])
-                return Outcome.THROTTLED
-            destination = self._open_destination(cycle, flow)
-            jobs = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there) + jobs
-            destination.widen(len(jobs))
-        flow.run(jobs)
+            left = self._why_not_now(cycle)
+            if left is None:
+                try:
+                    destination = self._open_destination(cycle, flow)
+                    in_doubt = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there)
+                    jobs = in_doubt + after_outage(jobs, cycle.found.outages)
+                    destination.widen(len(jobs))
+                except SideError as error:
+                    flow.fatal = error  # what needs no destination is recorded all the same
+        flow.run([] if left is not None else jobs)
         if flow.fatal is not None:
             raise flow.fatal
-        stop = self._world.stop()
-        return stop if stop is not None and (flow.unfinished or cycle.tally.unlisted) else None
+        if left is None and (flow.unfinished or cycle.tally.unlisted):
+            left = self._world.stop()
+        return left
+
+    def _why_not_now(self, cycle: CycleState) -> Outcome | None:
+        """Return why the destination is not contacted although there is work for it; None: it is."""
+        if self._is_held(cycle.found, Side.DESTINATION, cycle.started_at):
+            return Outcome.THROTTLED
+        return self._world.stop()
 
     def _make_flow(self, cycle: CycleState, source: Source) -> CopyFlow:
         world = self._world
         cycle.destination = world.make_destination()
-        parts = FlowParts(
-            source=source,
-            destination=cycle.destination,
-            store=world.store,
-            keeper=cycle.keeper,
-            progress=cycle.progress,
-            tally=cycle.tally,
-            clock=world.clock,
-            new_token=world.new_token,
-            stop=world.stop,
-            spawn_commit=world.spawn_commit,
-            spawn_confirm=world.spawn_confirm,
-            on_progress=world.on_progress,
-        )
         return CopyFlow(
-            parts, FlowSettings(self._run_id, self._settings.max_attempts, self._settings.messages_per_second)
+            FlowParts(
+                run_id=self._run_id,
+                source=source,
+                destination=cycle.destination,
+                store=world.store,
+                keeper=cycle.keeper,
+                progress=cycle.progress,
+                ledger=cycle.ledger,
+                tally=cycle.tally,
+                clock=world.clock,
+                pace=Pace(self._settings.messages_per_second, world.clock.elapsed),
+                new_token=world.new_token,
+                stop=world.stop,
+                spawn_commit=world.spawn_commit,
+                spawn_confirm=world.spawn_confirm,
+                events=world.new_queue(),
+                on_progress=world.on_progress,
+            )
         )
 
     @staticmethod
@@ -262,29 +252,34 @@ class SyncEngine:
             flow.fence = cycle.destination.open()
         return cycle.destination
 
-    @staticmethod
-    def _retries(cycle: CycleState, flow: CopyFlow, there: Mapping[MessageKey, SourceMessage]) -> list[Job]:
+    def _retries(self, cycle: CycleState, there: Mapping[MessageKey, SourceMessage]) -> list[Job]:
         """Return failed messages whose time has come; one that left the source counts another failed try."""
         jobs = []
+        elapsed = self._world.clock.elapsed()
         for key, failure in sorted(cycle.failures.items()):
             if key in cycle.pending:
                 continue
             if key in there:
                 jobs.append(Job(there[key], failure))
             else:
-                absent = SourceMessage(key, 0, "", failure.received_at)
-                flow.fail(Job(absent, failure), "not in the source mailbox any more")
+                absent = Job(SourceMessage(key, 0, "", failure.received_at), failure)
+                cycle.ledger.fail(Item(absent, elapsed, reason=NOT_THERE))
         cycle.failures = {key: failure for key, failure in cycle.failures.items() if key in cycle.pending}
         for key in sorted(cycle.reopened.difference(there)):
-            flow.fail(Job(SourceMessage(key, 0, "", cycle.started_at)), "not in the source mailbox any more")
+            if key.uidvalidity != cycle.progress.uidvalidity:
+                cycle.progress.drop(key)  # it is met under its new UID
+            else:
+                absent = Job(SourceMessage(key, 0, "", cycle.started_at))
+                cycle.ledger.fail(Item(absent, elapsed, reason=NOT_THERE))
         cycle.reopened.clear()
         return jobs
 
-    def _plan(self, flow: CopyFlow, messages: Sequence[SourceMessage]) -> list[Job]:
-        """Return what is to be copied; what is known, too large or empty is recorded by the flow."""
-        identities = _identities(messages)
+    def _plan(self, cycle: CycleState, messages: Sequence[SourceMessage]) -> list[Job]:
+        """Return what is to be copied; what is known, too large or empty is recorded."""
+        identities = [Identity(message.gmail_msgid) for message in messages if message.gmail_msgid is not None]
         holders = self._world.store.load([], identities).holders if identities else {}
         records = self._world.store.load(sorted(set(holders.values())), []).records if holders else {}
+        elapsed = self._world.clock.elapsed()
         jobs = []
         for message in messages:
             identity = Identity(message.gmail_msgid or "")
@@ -296,11 +291,12 @@ class SyncEngine:
                 max_bytes=self._settings.max_message_bytes,
             )
             if step is Step.DUPLICATE and holder is not None:
-                flow.duplicate(message.key, identity, holder)
+                cycle.ledger.duplicate(message.key, identity, holder)
             elif step is Step.TOO_LARGE:
-                flow.fail(Job(message), f"larger than MAX_MESSAGE_BYTES ({message.size} octets)", for_ever=True)
+                reason = f"larger than MAX_MESSAGE_BYTES ({message.size} octets)"
+                cycle.ledger.fail(Item(Job(message), elapsed, reason=reason), for_ever=True)
             elif step is Step.EMPTY:
-                flow.fail(Job(message), "the message is empty", for_ever=True)
+                cycle.ledger.fail(Item(Job(message), elapsed, reason="the message is empty"), for_ever=True)
             elif step is Step.COPY:
                 jobs.append(Job(message))
         return jobs
@@ -398,6 +394,12 @@ class SyncEngine:
         return summary
 
 
-def _identities(messages: Sequence[SourceMessage]) -> list[Identity]:
-    """Return the identities that are known before a body is fetched."""
-    return [Identity(message.gmail_msgid) for message in messages if message.gmail_msgid is not None]
+def after_outage(jobs: list[Job], outages: int) -> list[Job]:
+    """Return the order in which to try: after an outage, with others than those that were refused in it.
+
+    Else a handful of messages that nobody takes, first in the queue, would pass for an outage for ever.
+    """
+    if not jobs or not outages:
+        return jobs
+    first = SUSPICIOUS_REFUSALS * outages % len(jobs)
+    return jobs[first:] + jobs[:first]

@@ -117,7 +117,7 @@ def next_try(tries: int, now: float, max_attempts: int) -> float | None:
     if tries <= 1:
         return now
     longest = min(_LONGEST_PAUSE, _ALL_TRIES / max_attempts)
-    return now + min(_FIRST_PAUSE * 2.0 ** (tries - 2), longest)
+    return now + min(_doubled(_FIRST_PAUSE, tries - 2), longest)
 
 
 def outage_pause(outages: int) -> float:
@@ -128,7 +128,12 @@ def outage_pause(outages: int) -> float:
     """
     if outages <= _PATIENT_OUTAGES:
         return 0.0
-    return min(_OUTAGE_PAUSE * 2.0 ** (outages - _PATIENT_OUTAGES - 1), _LONGEST_OUTAGE_PAUSE)
+    return min(_doubled(_OUTAGE_PAUSE, outages - _PATIENT_OUTAGES - 1), _LONGEST_OUTAGE_PAUSE)
+
+
+def _doubled(pause: float, times: int) -> float:
+    """Double a pause, so often as it still matters: a full mailbox may refuse for months, a float ends at 2**1024."""
+    return pause * 2.0 ** min(times, 32)
 
 
 # -- where to begin
@@ -201,14 +206,16 @@ def settle_in_doubt(
     """
     free = {seen.uid: seen for seen in view.messages if seen.uid not in owned}
     verdicts: dict[MessageKey, Verdict] = {}
-    undecided: list[UidRecord] = []
-    for record in sorted(pending, key=lambda record: record.key):
-        match = next((seen for seen in free.values() if _can_be(record, seen, view) and _is_copy(record, seen)), None)
-        if match is None:
-            undecided.append(record)
-        else:
-            del free[match.uid]
-            verdicts[record.key] = Found(CopyUid(view.fence.uidvalidity, match.uid))
+    undecided = sorted(pending, key=lambda record: record.key)
+    # First by Message-ID: a message without one must not take the copy of another that has it.
+    for may_be_invented in (False, True):
+        for record in undecided:
+            can_be = (seen for seen in free.values() if _can_be(record, seen, view))
+            match = next((seen for seen in can_be if _is_copy(record, seen, may_be_invented=may_be_invented)), None)
+            if match is not None:
+                del free[match.uid]
+                verdicts[record.key] = Found(CopyUid(view.fence.uidvalidity, match.uid))
+        undecided = [record for record in undecided if record.key not in verdicts]
     seen_or_owned = owned | UidSet(seen.uid for seen in view.messages)
     for record in undecided:
         verdicts[record.key] = _without_copy(record, list(free.values()), view, seen_or_owned, now, settle_seconds)
@@ -242,13 +249,16 @@ def _can_be(record: UidRecord, seen: CopySeen, view: DestinationView) -> bool:
     return fence is None or fence.uidvalidity != view.fence.uidvalidity or seen.uid >= fence.uidnext
 
 
-def _is_copy(record: UidRecord, seen: CopySeen) -> bool:
-    """Tell whether all that survives a server's rewriting is equal; a server may invent a missing Message-ID."""
+def _is_copy(record: UidRecord, seen: CopySeen, *, may_be_invented: bool) -> bool:
+    """Tell whether all that survives a server's rewriting is equal.
+
+    ``may_be_invented``: the server may have made up a Message-ID for a message without one.
+    """
     mine, theirs = record.fingerprint, seen.fingerprint
     if mine is None:
         return False
     return (
-        (mine.message_id == theirs.message_id or not mine.message_id)
+        (mine.message_id == theirs.message_id or (may_be_invented and not mine.message_id))
         and mine.received_at == theirs.received_at
         and mine.date == theirs.date
         and mine.sender == theirs.sender

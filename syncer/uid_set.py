@@ -6,12 +6,14 @@ record and on the wire, which is why the records remember UIDs in this form.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_UID: Final = 4294967295
 """The highest UID there can be (RFC 3501 section 9: nz-number, 32 bits)."""
+_ITEM: Final = re.compile(r"(\d{1,20})(?::(\d{1,20}))?", re.ASCII)
 
 
 class UidSet:
@@ -39,10 +41,10 @@ class UidSet:
         """
         ranges = []
         for item in text.split(",") if text else ():
-            first, _, last = item.partition(":")
-            if not (first.isascii() and first.isdigit()) or (last and not (last.isascii() and last.isdigit())):
+            match = _ITEM.fullmatch(item)
+            if match is None:
                 raise ValueError(f"not a UID set: {text[:40]!r}")
-            bounds = sorted((int(first), int(last or first)))
+            bounds = sorted((int(match[1]), int(match[2] or match[1])))
             if not 1 <= bounds[0] <= bounds[1] <= MAX_UID:
                 raise ValueError(f"UID out of range: {item[:40]!r}")
             ranges.append((bounds[0], bounds[1]))

@@ -1,0 +1,121 @@
+"""Bodies on their way from the source: fetched in flights, and never more at once than memory is meant for.
+
+What counts is held from the moment it is asked for until ``let_go``: the announced size first, the
+real one once it is there. One message is always let through, however large.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Final
+
+from syncer.copy_job import Item, Job
+from syncer.errors import MessageRefused, SyncError
+from syncer.fingerprint import rfc822_sha256
+from syncer.ports import Clock, Source
+
+WINDOW_OCTETS: Final = 24 << 20
+"""Octets of message bodies held at once."""
+WINDOW_MESSAGES: Final = 128
+_REFILL: Final = 0.75
+"""Nothing is asked for until so much of the window is free that a flight of several is worth a command."""
+
+
+class BodyWindow:
+    """Fetches jobs in their order. Its callbacks are called by the coordinator's thread."""
+
+    def __init__(
+        self,
+        source: Source,
+        clock: Clock,
+        post: Callable[[Callable[[], None]], None],
+        *,
+        on_body: Callable[[Item], None],
+        on_refused: Callable[[Item], None],
+        on_error: Callable[[SyncError], None],
+    ) -> None:
+        """``post`` hands an event over to the coordinator, from any thread."""
+        self._source = source
+        self._clock = clock
+        self._post = post
+        self._on_body = on_body
+        self._on_refused = on_refused
+        self._on_error = on_error
+        self._todo: deque[Job] = deque()
+        self._fetching: set[Item] = set()
+        self._held = 0
+        self._octets = 0
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Fetch these after the others."""
+        self._todo.extend(jobs)
+
+    def add_first(self, job: Job) -> None:
+        """Fetch this before the others."""
+        self._todo.appendleft(job)
+
+    def __len__(self) -> int:
+        """Return how many bodies have yet to come."""
+        return len(self._todo) + len(self._fetching)
+
+    def start(self) -> None:
+        """Ask for as many bodies as there is room for."""
+        if self._held > WINDOW_MESSAGES * _REFILL or (self._held and self._octets > WINDOW_OCTETS * _REFILL):
+            return
+        flight: list[Item] = []
+        while self._todo and self._held < WINDOW_MESSAGES:
+            size = self._todo[0].message.size
+            if self._held and self._octets + size > WINDOW_OCTETS:
+                break
+            flight.append(Item(self._todo.popleft(), self._clock.elapsed(), octets=size))
+            self._held += 1
+            self._octets += size
+        self._fetch(flight)
+
+    def let_go(self, item: Item) -> None:
+        """Forget a body: there is room for others."""
+        item.body = b""
+        self._held -= 1
+        self._octets -= item.octets
+
+    def _fetch(self, flight: Sequence[Item]) -> None:
+        if not flight:
+            return
+        self._fetching.update(flight)
+        for item, future in zip(flight, self._source.fetch([item.job.message for item in flight]), strict=True):
+            future.add_done_callback(partial(self._report, item))
+
+    def _report(self, item: Item, done: Future[bytes | bytearray]) -> None:
+        self._post(partial(self._fetched, item, done))
+
+    def _fetched(self, item: Item, done: Future[bytes | bytearray]) -> None:
+        self._fetching.discard(item)
+        try:
+            body = done.result()
+        except MessageRefused as refused:
+            self._refuse(item, f"the source does not serve it: {refused}")
+            return
+        except SyncError as error:
+            self.let_go(item)
+            self._on_error(error)
+            return
+        before, item.sha256 = item.sha256, rfc822_sha256(body)
+        if len(body) != item.job.message.size and item.sha256 != before:
+            # Announced and served sizes differ: a body cut short, or a server whose RFC822.SIZE is
+            # an estimate. The same bytes twice are what it serves.
+            if before:
+                self._refuse(item, "the source serves it differently each time")
+            else:
+                self._fetch([item])
+            return
+        self._octets += len(body) - item.octets
+        item.body, item.octets = body, len(body)
+        self._on_body(item)
+
+    def _refuse(self, item: Item, reason: str) -> None:
+        self.let_go(item)
+        item.reason = reason
+        self._on_refused(item)

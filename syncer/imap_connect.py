@@ -1,0 +1,95 @@
+"""Getting a connection: the TLS context that verifies, a few tries within seconds, and words for why there is none."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import tenacity
+
+from syncer.errors import Unavailable
+from syncer.imap_allow_list import check_allowed
+from syncer.imap_client import CUT, ConnectionLost, ImapClient
+from syncer.model import Side
+
+CONNECT_TIMEOUT: Final = 15.0
+_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect, and how patiently."""
+
+    host: str
+    port: int
+    timeout: float
+    """Longest wait for any one answer, in seconds."""
+    host_setting: str
+    """The setting that names the host, for error texts."""
+
+
+def connect(endpoint: Endpoint, side: Side, pause: Callable[[float], None]) -> ImapClient:
+    """Connect and verify the server; every command is held against the allow-list of ``side``.
+
+    A connection that could not be made is tried again, with pauses that grow: it changes nothing. Not
+    so where it was slow to fail, or where more tries would not help: a wrong certificate, a BYE.
+
+    Raises Unavailable: no verified connection; ConnectionLost: the server did not greet as it should.
+    """
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_after_delay(CONNECT_TIMEOUT / 2),
+        wait=tenacity.wait_exponential(multiplier=0.5, max=4.0) + tenacity.wait_random(0.0, 0.4),
+        retry=tenacity.retry_if_exception(_is_worth_another_try),
+        sleep=pause,
+        reraise=True,
+    )
+    try:
+        return attempts(
+            ImapClient,
+            endpoint.host,
+            endpoint.port,
+            guard=lambda line: check_allowed(side, line),
+            context=_tls_context(),
+            connect_timeout=min(CONNECT_TIMEOUT, endpoint.timeout),
+            timeout=endpoint.timeout,
+        )
+    except OSError as error:
+        raise Unavailable(side, _why_not_connected(endpoint, error)) from None
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    """Tell whether a connection that was not made may have been cut by chance."""
+    if isinstance(error, ConnectionLost):
+        return error.reason == CUT
+    if isinstance(error, ssl.SSLError):
+        return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return isinstance(error, OSError)
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return a context that verifies; OpenSSL honours SSL_CERT_FILE for a private CA."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _why_not_connected(endpoint: Endpoint, error: OSError) -> str:
+    """Say why there is no connection, and what to look at."""
+    where = f"{endpoint.host}:{endpoint.port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {where} cannot be verified ({error.verify_message}): check {endpoint.host_setting},"
+            " or name a private CA in SSL_CERT_FILE"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection to {where} ({error.reason or 'handshake failed'}): check {endpoint.host_setting}"
+    if isinstance(error, socket.gaierror):
+        return f"the name {endpoint.host} cannot be resolved: check {endpoint.host_setting} and the network"
+    if isinstance(error, TimeoutError):
+        return f"no connection to {where} in time: check the network and {endpoint.host_setting}"
+    why = os.strerror(error.errno) if error.errno else "closed"
+    return f"no connection to {where} ({why}): check {endpoint.host_setting}"
