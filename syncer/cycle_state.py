@@ -31,6 +31,8 @@ class EngineSettings:
     in_doubt_settle_seconds: float
     lease_seconds: float
     messages_per_second: float
+    source_mailbox: str = "INBOX"
+    destination_mailbox: str = "Gmail"
 
 
 @dataclass(frozen=True, slots=True)

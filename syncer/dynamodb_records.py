@@ -42,7 +42,17 @@ Item = Mapping[str, Mapping[str, Any]]
 """Attributes as DynamoDB's own protocol writes them: name -> {type: value}."""
 
 WATERMARK: Final = "WATERMARK"
-WATERMARK_OPTIONAL: Final = ("uidvalidity", "open", "failing", "owned", "not_before", "next_try_at", "completed_at")
+WATERMARK_OPTIONAL: Final = (
+    "uidvalidity",
+    "open",
+    "failing",
+    "owned",
+    "not_before",
+    "next_try_at",
+    "completed_at",
+    "source_mailbox",
+    "destination_mailbox",
+)
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
     "attempt",
@@ -122,6 +132,9 @@ def watermark_item(watermark: Watermark) -> Item:
         "owned": _uid_sets(watermark.owned),
         "not_before": {"M": {str(side): number(until) for side, until in watermark.not_before.items()}},
     }
+    for name in ("source_mailbox", "destination_mailbox"):
+        if value := getattr(watermark, name):
+            item[name] = text(value)
     if watermark.uidvalidity is not None:
         item["uidvalidity"] = number(watermark.uidvalidity)
     if watermark.next_try_at is not None:
@@ -215,6 +228,8 @@ def watermark_of(item: Item) -> Watermark:
             not_before={side: float(not_before[side]["N"]) for side in Side if side in not_before},
             completed_at=_moment_or_none(item, "completed_at"),
             outages=_whole_or_none(item, "outages") or 0,
+            source_mailbox=_text_of(item, "source_mailbox"),
+            destination_mailbox=_text_of(item, "destination_mailbox"),
         )
 
 

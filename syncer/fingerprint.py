@@ -36,6 +36,11 @@ _ANGLE_ADDRESS: Final = re.compile(r"<([^<>\s\"]{1,320}@[^<>\s\"]{1,320})>")
 _SPACE: Final = re.compile(r"\s+")
 
 
+def is_placeholder(seen: Fingerprint) -> bool:
+    """Tell whether a server served this in place of a message that it cannot render (PROVIDERS 5.2)."""
+    return seen.sender == _digest(_sender("Microsoft@unknown"))
+
+
 def rfc822_sha256(raw: bytes | bytearray) -> str:
     """Return the SHA-256 of a message's bytes, in hex."""
     return hashlib.sha256(raw).hexdigest()

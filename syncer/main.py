@@ -18,7 +18,6 @@ import logging
 from syncer import config as settings
 from syncer.config import Config
 from syncer.cycle import Runner, exit_code
-from syncer.cycle_state import Summary
 from syncer.daemon import Stopper, log_bug, run_for_ever
 from syncer.errors import ConfigError, StateUnavailable
 from syncer.logging_utils import log_event, set_up
@@ -82,7 +81,6 @@ def run_once(dry_run: bool) -> None:
         Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
     ):
         summary = runner.run()
-    _report_faults(summary)
     sys.exit(exit_code(summary))
 
 
@@ -102,7 +100,7 @@ def daemon(dry_run: bool) -> None:
         stopper.on_signals(),
         Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
     ):
-        run_for_ever(lambda: _report_faults(runner.run()), stopper, config.sync_interval_seconds)
+        run_for_ever(runner.run, stopper, config.sync_interval_seconds)
 
 
 @cli.group()
@@ -149,7 +147,7 @@ def demo(mail: Path | None, keep_logs: Path | None) -> None:
         from syncer.demo.story import tell
     except ImportError as missing:
         raise click.ClickException(
-            f"the demo needs more packages ({missing.name} is missing). In a checkout: make demo, or pip install '.[demo]'"
+            f"{missing.name} is missing, which the demo needs. In a checkout: make demo, or pip install '.[demo]'"
         ) from None
     sys.exit(tell(mail, keep_logs))
 
@@ -160,12 +158,6 @@ def _load() -> Config:
     config = settings.load(env_file=ENV_FILE)
     set_up(config.log_level)
     return config
-
-
-def _report_faults(summary: Summary) -> None:
-    """Log settings that turned out wrong only when they were used."""
-    if summary.faults:
-        log_event(logger, logging.ERROR, "configuration_invalid", faults=list(summary.faults))
 
 
 @contextlib.contextmanager

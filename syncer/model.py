@@ -174,6 +174,10 @@ class Watermark:
     """Start of the last cycle that completed."""
     outages: int = 0
     """Cycles in a row in which the destination refused every message."""
+    source_mailbox: str = ""
+    """Whose UIDs these are; empty before the first cycle."""
+    destination_mailbox: str = ""
+    """Where the copies of the last cycle went."""
 
 
 @dataclass(frozen=True, slots=True)

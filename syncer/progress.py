@@ -188,6 +188,10 @@ class Progress:
         if self._base.outages:
             self._base = replace(self._base, outages=0)
 
+    def name_mailboxes(self, source: str, destination: str) -> None:
+        """Note whose UIDs these are from now on."""
+        self._base = replace(self._base, source_mailbox=source, destination_mailbox=destination)
+
     def complete(self, started_at: float) -> None:
         """Note that a cycle which began at ``started_at`` dealt with all there was.
 

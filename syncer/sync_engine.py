@@ -80,6 +80,7 @@ class SyncEngine:
         except ConfigError as error:
             outcome = Outcome.SOURCE_UNAVAILABLE if cycle.source is None else Outcome.DESTINATION_UNAVAILABLE
             faults = error.faults
+            log_event(logger, logging.ERROR, "configuration_invalid", faults=list(faults))
         except SyncError as error:
             outcome = self._report(error, cycle)
             remedy = error.remedy if isinstance(error, AuthError) else ""
@@ -111,6 +112,7 @@ class SyncEngine:
             finally:
                 source.close()
         except ConfigError as error:
+            log_event(logger, logging.ERROR, "configuration_invalid", faults=list(error.faults))
             return self._finish(Outcome.SOURCE_UNAVAILABLE, began, faults=error.faults)
         except SyncError as error:
             return self._finish(self._report(error), began)
@@ -122,6 +124,7 @@ class SyncEngine:
         if self._is_held(cycle.found, Side.SOURCE, cycle.started_at):
             return Outcome.THROTTLED
         self._read_open(cycle)
+        self._check_mailboxes(cycle)
         source = cycle.source = self._world.open_source()
         progress, listing = cycle.progress, Listing(cycle.progress.horizon)
         known = progress.uidvalidity
@@ -156,6 +159,29 @@ class SyncEngine:
             return False
         log_event(logger, logging.WARNING, "throttled", side=side, until=until, kept=True)
         return True
+
+    def _check_mailboxes(self, cycle: CycleState) -> None:
+        """Make sure that the records' UIDs are UIDs of the mailboxes that are set.
+
+        Two mailboxes of one account may have the same UIDVALIDITY: nothing but the name tells them apart.
+        Raises ConfigError: a mailbox was changed, and the records cannot follow.
+        """
+        found, now = cycle.found, self._settings
+        faults = []
+        if found.source_mailbox and found.source_mailbox.casefold() != now.source_mailbox.casefold():
+            faults.append(
+                f"GMAIL_SOURCE_FOLDER was {found.source_mailbox!r} and is now {now.source_mailbox!r}, but the records"
+                " hold UIDs of the first: set it back, or copy the other folder with a DYNAMODB_TABLE of its own"
+            )
+        moved = found.destination_mailbox.casefold() != now.destination_mailbox.casefold()
+        if cycle.pending and found.destination_mailbox and moved:
+            faults.append(
+                f"OUTLOOK_TARGET_FOLDER was {found.destination_mailbox!r} and is now {now.destination_mailbox!r}, but"
+                f" {len(cycle.pending)} messages are in doubt in the first: set it back until in_doubt is 0"
+            )
+        if faults:
+            raise ConfigError(faults)
+        cycle.progress.name_mailboxes(now.source_mailbox, now.destination_mailbox)
 
     def _read_open(self, cycle: CycleState) -> None:
         """Read the records of what earlier cycles left open, and of the failed messages whose time has come."""

@@ -241,3 +241,29 @@ def test_a_signal_lets_the_message_in_hand_finish(pair: FakePair, number: signal
     assert "lease_owner" not in pair.stack.records()["WATERMARK"]
     pair.stack.run()
     assert sorted(pair.copies()) == sorted(letter(each) for each in range(8))
+
+
+def test_another_source_folder_needs_records_of_its_own(pair: FakePair) -> None:
+    pair.source.deliver(letter(1), ARRIVED)
+    pair.stack.run()
+    refused = pair.stack.run(GMAIL_SOURCE_FOLDER="Work")
+    assert refused.exit_code == 78
+    (faults,) = [event["faults"] for event in refused.named("configuration_invalid")]
+    assert "GMAIL_SOURCE_FOLDER" in faults[0]
+    assert "DYNAMODB_TABLE" in faults[0]
+    assert refused.events[-1]["event"] == "cycle_finished"
+    assert pair.stack.run(GMAIL_SOURCE_FOLDER="inbox").exit_code == 0
+
+
+def test_the_target_folder_may_change_unless_a_message_is_in_doubt(pair: FakePair) -> None:
+    pair.source.deliver(letter(1), ARRIVED)
+    pair.destination.misbehave(on("APPEND"), LoseReply())
+    pair.stack.run()
+    refused = pair.stack.run(OUTLOOK_TARGET_FOLDER="Elsewhere")
+    assert refused.exit_code == 78
+    assert "in doubt" in refused.named("configuration_invalid")[0]["faults"][0]
+    assert pair.stack.run().finished["outcome"] == "ok"
+    pair.source.deliver(letter(2), ARRIVED)
+    assert pair.stack.run(OUTLOOK_TARGET_FOLDER="Elsewhere").exit_code == 0
+    assert pair.destination.appended_to("Elsewhere") == [letter(2)]
+    assert pair.copies() == [letter(1)]

@@ -28,7 +28,7 @@ GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which may sp
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]+\]\((?!https?://)([^)\s]*)\)")
 FILE_NAME = re.compile(r"(?:[\w.-]+/)+(?:[\w.-]+)?|[\w.-]+\.(?:py|md|toml|txt|in|yaml)|\.env\.example|Makefile")
-EVENT_CALLS = {"log_event", "_log"}
+EVENT_CALLS = {"log_event", "log_item", "_log"}
 """What takes the name of an event as its third argument."""
 
 
