@@ -236,6 +236,8 @@ def _without_copy(
         return Undecided("the record does not tell where to look")
     if fence.uidvalidity != view.fence.uidvalidity:
         return Undecided("the destination mailbox was made anew since the message was sent")
+    if view.fence.uidnext < fence.uidnext:
+        return Undecided("the destination's UIDNEXT is lower than it was: its UIDs prove nothing")
     if any(_can_be(record, seen, view) and _is_similar(record.fingerprint, seen.fingerprint) for seen in free):
         return Undecided("a similar message is in the destination, and it is not certain that it is the copy")
     if UidSet.of_range(fence.uidnext, view.fence.uidnext - 1) - accounted:

@@ -9,7 +9,7 @@ APPEND has a third place, "during": its bytes are under way and nobody knows whe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -434,7 +434,3 @@ def as_exchange_serves(body: bytes) -> bytes:
     fields = [line.replace(b"Subject: about ", b"Subject:\r\n about ") for line in header.split(b"\r\n")]
     added = [b"x-ms-exchange-imapappendstamp: SERVER.PROD.OUTLOOK.COM (15.20.9999.000)", b"MIME-Version: 1.0"]
     return b"\r\n".join([*added, *reversed(fields)]) + b"\r\n\r\n" + text.replace(b"the text", b"<p>the text</p>")
-
-
-def counted(bodies: Iterable[bytes]) -> Counter[bytes]:
-    return Counter(bodies)

@@ -22,9 +22,9 @@ from syncer.model import Outcome, Side, Status
 from tests.memory_mailboxes import Cut, Mail, as_exchange_serves, lookalikes, mail
 from tests.world import SETTLE, Killed, World
 
-SCHEDULES: Final = int(os.environ.get("SYNCER_SCHEDULES", "400"))
+SCHEDULES: Final = int(os.environ.get("SYNCER_SCHEDULES", "300"))
 FIRST_SEED: Final = int(os.environ.get("SYNCER_SEED", "1"))
-BATCH: Final = 100
+BATCH: Final = 50
 
 
 class Turns:

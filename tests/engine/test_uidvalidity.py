@@ -11,7 +11,7 @@ from syncer.errors import MessageRefused, Unavailable
 from syncer.model import MessageKey, Outcome, Side
 from syncer.uid_set import UidSet
 from tests.engine.conftest import Lines
-from tests.memory_mailboxes import DAY, mail
+from tests.memory_mailboxes import DAY, lookalikes, mail
 from tests.world import HOUR, NOW, Killed, World, cut, die, strike_on, subjects
 
 WINDOW = 24.0
@@ -172,6 +172,19 @@ def test_the_window_reaches_back_to_the_one_that_was_not_completed(kind: str) ->
     world.run()
     down(world, is_down=False)
     world.later(20 * HOUR).run()
+    world.check()
+
+
+def test_the_window_reaches_back_to_a_message_that_waits_without_a_claim() -> None:
+    """It has no record that tells when it arrived: a cycle that leaves it is not completed."""
+    world = World()
+    world.destination.tells_uids = False
+    for body in lookalikes("alike", 2):
+        world.deliver(body)
+    assert world.run().backlog == 1
+    world.later(30 * HOUR)
+    world.source.renumber()
+    world.run()
     world.check()
 
 

@@ -278,6 +278,7 @@ def test_a_refusal_of_a_literal_that_did_not_wait(outlook: FakeOutlook, connect:
     client = connect(outlook.port, signed_in=True)
     replies = [append(client, MAIL), append(client, MAIL)]
     assert replies[0].result(WAIT) == Reply("BAD", b"Command Argument Error. 11")
+    ok(replies[1])
     assert outlook.appended_to("Gmail") == [MAIL]
 
 
