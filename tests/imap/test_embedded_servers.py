@@ -541,7 +541,7 @@ def test_idle_wakes_when_mail_arrives(start: Start, signed_in: SignedIn) -> None
 def test_a_response_can_be_changed_dropped_or_replaced_by_silence(start: Start, signed_in: SignedIn) -> None:
     server = start()
     with signed_in(server, None) as client:
-        server.on_response = lambda response: response.replace(b"OK", b"NO")
+        server.on_response = lambda response: response.replace(b" OK ", b" NO ")
         assert client.noop()[0] == "NO"
         seen: list[bytes] = []
         server.on_response = overhear(seen, lambda response: b"" if b"APPENDUID" in response else response)
