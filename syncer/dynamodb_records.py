@@ -30,6 +30,7 @@ from syncer.model import (
     Fence,
     Fingerprint,
     Identity,
+    LookBack,
     MessageKey,
     Side,
     Status,
@@ -52,6 +53,10 @@ WATERMARK_OPTIONAL: Final = (
     "completed_at",
     "source_mailbox",
     "destination_mailbox",
+    "lookback_at",
+    "lookback_twice",
+    "lookback_once",
+    "lookback_reached",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -141,6 +146,11 @@ def watermark_item(watermark: Watermark) -> Item:
         item["next_try_at"] = number(watermark.next_try_at)
     if watermark.completed_at is not None:
         item["completed_at"] = moment(watermark.completed_at)
+    if watermark.look_back is not None:
+        item["lookback_at"] = moment(watermark.look_back.at)
+        item["lookback_twice"] = number(watermark.look_back.twice)
+        item["lookback_once"] = number(watermark.look_back.once)
+        item["lookback_reached"] = number(watermark.look_back.reached)
     return {name: value for name, value in item.items() if value != {"M": {}}}
 
 
@@ -230,7 +240,16 @@ def watermark_of(item: Item) -> Watermark:
             outages=_whole_or_none(item, "outages") or 0,
             source_mailbox=_text_of(item, "source_mailbox"),
             destination_mailbox=_text_of(item, "destination_mailbox"),
+            look_back=_look_back_of(item),
         )
+
+
+def _look_back_of(item: Item) -> LookBack | None:
+    at = _moment_or_none(item, "lookback_at")
+    if at is None:
+        return None
+    twice, once, reached = (_whole(item, f"lookback_{mark}") for mark in ("twice", "once", "reached"))
+    return LookBack(at, twice, once, reached)
 
 
 def uid_record_of(item: Item) -> UidRecord:

@@ -1,8 +1,9 @@
 """What the source has above the horizon, window by window, in memory that does not grow with the mailbox.
 
 Gmail now and then leaves a live message out of a listing, and has it in the next (PROVIDERS 1.3). To
-take silence for absence would lose it, so what should have been there is asked for a second time.
-What lies above the highest UID that was listed needs no such care: the horizon never passes it.
+take silence for absence would lose it, so what should have been there is asked for a second time; what
+both leave out is ``lookback``'s. What lies above the highest UID that was listed needs no such care: the
+horizon never passes it.
 """
 
 from __future__ import annotations

@@ -145,6 +145,20 @@ class FailRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LookBack:
+    """How far what lies below the horizon was listed again; see ``lookback``."""
+
+    at: float
+    """Start of the last one."""
+    twice: int
+    """Up to this UID nothing is listed again, but by a look-back that is still under way."""
+    once: int
+    """Up to this UID the last one goes, or went: the horizon when it began."""
+    reached: int
+    """How far it has come: ``once`` when it is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """How far the source has been dealt with, and what is still open: the ``WATERMARK`` record.
 
@@ -178,6 +192,8 @@ class Watermark:
     """Whose UIDs these are; empty before the first cycle."""
     destination_mailbox: str = ""
     """Where the copies of the last cycle went."""
+    look_back: LookBack | None = None
+    """None before the first cycle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from syncer.model import CopyUid, Fence, MessageKey, Side, SourceMessage, Watermark
+from syncer.model import CopyUid, Fence, LookBack, MessageKey, Side, SourceMessage, Watermark
 from syncer.uid_set import MAX_UID, UidSet
 
 _NONE: Final = UidSet()
@@ -77,7 +77,16 @@ class Progress:
         # Failed messages of the old UIDVALIDITY cannot be fetched by their UID any more: the window
         # reaches back to them, and they arrive under their new UIDs.
         self._failing = {key: at for key, at in self._failing.items() if key.uidvalidity == uidvalidity}
-        self._base = replace(self._base, window_since=since, window_upto=upto)
+        self._base = replace(self._base, window_since=since, window_upto=upto, look_back=None)
+
+    @property
+    def look_back(self) -> LookBack | None:
+        """How far what lies below the horizon was listed again; None: nothing of it ever is."""
+        return self._base.look_back
+
+    @look_back.setter
+    def look_back(self, look_back: LookBack) -> None:
+        self._base = replace(self._base, look_back=look_back)
 
     def wanted(self, message: SourceMessage) -> bool:
         """Tell whether a listed message is to be copied, as far as the window of a resync goes."""
@@ -103,7 +112,7 @@ class Progress:
 
     @property
     def window_since(self) -> float | None:
-        """From which arrival time on the last resync, not yet completed, wants messages; None if there is none."""
+        """From which arrival time on the last resync, not yet completed and looked back at, wants messages; or None."""
         return self._base.window_since or None
 
     @property
@@ -202,7 +211,10 @@ class Progress:
         if any(self._fences.get(key) is None for key in self.open_keys):
             return
         self._base = replace(self._base, completed_at=started_at)
-        if self._horizon >= self._base.window_upto:
+        back = self._base.look_back
+        # A look-back must not take for missed what the window excluded.
+        passed = self._horizon if back is None else min(self._horizon, back.twice, back.reached)
+        if passed >= self._base.window_upto:
             self._base = replace(self._base, window_since=0.0, window_upto=0)
 
     def watermark(self, now: float) -> Watermark:

@@ -11,6 +11,7 @@ import logging
 
 from syncer.cycle_state import CycleState, EngineSettings, World
 from syncer.logging_utils import log_event
+from syncer.lookback import begin_look_back
 from syncer.model import Watermark
 from syncer.ports import SelectedMailbox, Source
 from syncer.progress import Progress
@@ -35,6 +36,7 @@ def meet_new_uidvalidity(
     arrivals = [failure.received_at for failure in failures if not failure.given_up]
     arrivals += [float(r.fingerprint.received_at) for r in cycle.pending.values() if r.fingerprint is not None]
     start_anew(settings, source, selected, progress, cycle.found, world.clock.now(), min(arrivals, default=None))
+    begin_look_back(progress, cycle.started_at)
     for key in cycle.reopened:
         progress.drop(key)
     cycle.reopened.clear()

@@ -1,7 +1,8 @@
 """One cycle: what is done in which order, and what is left behind when it cannot be finished.
 
 1. The lease, before anything else: the write that takes it proves that DynamoDB can be read and written.
-2. The source: one listing of what is open and of what is new. Nothing of either: done.
+2. The source: one listing of what is open and of what is new, and now and then of what was passed over
+   of late. Nothing of either: done.
 3. The destination: only if there is work for it. Messages in doubt first, then failed ones whose time
    has come, then new ones in UID order.
 4. The watermark and the lease's end in one write, whatever happened in between.
@@ -33,6 +34,7 @@ from syncer.lease_keeper import LeaseKeeper
 from syncer.ledger import Ledger
 from syncer.listing import Listing
 from syncer.logging_utils import log_event
+from syncer.lookback import begin_look_back, find_missed
 from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage, Watermark
 from syncer.pace import Pace
 from syncer.ports import Destination, Source
@@ -128,16 +130,18 @@ class SyncEngine:
         source = cycle.source = self._world.open_source()
         progress, listing = cycle.progress, Listing(cycle.progress.horizon)
         known = progress.uidvalidity
-        asked = UidSet()
+        asked = again = UidSet()
         if known is not None:
             carried = {*cycle.pending, *cycle.failures, *cycle.reopened}
             asked = UidSet(key.uid for key in carried if key.uidvalidity == known) | listing.next_window()
-        selected, listed = source.open(asked)
+            again = begin_look_back(progress, cycle.started_at)
+        selected, listed = source.open(asked | again)
         if selected.uidvalidity != known:
             # What was listed was asked for by UIDs of another time: it is no unbroken run of the new ones.
             listed, asked = [], UidSet()
             meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
             listing = Listing(progress.horizon)
+        listed = find_missed(self._world.store, cycle, source, listed)
         while True:
             listed = listing.complete(source, asked, listed, progress.horizon)
             cycle.tally.unlisted = max(0, selected.uidnext - 1 - listing.upto)

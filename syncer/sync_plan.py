@@ -143,12 +143,14 @@ def _doubled(pause: float, times: int) -> float:
 def window_start(found: Watermark, oldest_open: float | None, now: float, hours: float) -> float:
     """Return from which arrival time on messages are wanted after UIDVALIDITY changed, or on a first run.
 
-    The last ``hours``; back to the last completed cycle where that is longer ago; and back to the
-    oldest message that is still to be copied, which has no other way back in.
+    The last ``hours``; back to the last completed cycle and to the last look-back where that is longer
+    ago; and back to the oldest message that is still to be copied, which has no other way back in.
     """
     moments = [now - hours * _HOUR]
     if found.completed_at is not None:
         moments.append(found.completed_at)
+    if found.look_back is not None:
+        moments.append(found.look_back.at)  # a message that was passed over since then was never looked for again
     if oldest_open is not None:
         moments.append(oldest_open)
     return min(moments)

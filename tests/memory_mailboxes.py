@@ -79,6 +79,8 @@ class SourceServer:
     mails: dict[int, Mail] = field(default_factory=dict)
     silent_about: set[int] = field(default_factory=set)
     """UIDs that the next listing which should have them leaves out."""
+    silences: Counter[int] = field(default_factory=Counter)
+    """By UID: how many more listings leave it out."""
     refusals: dict[int, int] = field(default_factory=dict)
     """By UID: how often its body is refused from now on."""
     announced: dict[int, int] = field(default_factory=dict)
@@ -142,6 +144,10 @@ class SourceServer:
         found = [uid for uid in sorted(self.mails) if uid in uids]
         left_out = self.silent_about.intersection(found)
         self.silent_about -= left_out
+        for uid in +self.silences:
+            if uid in found:
+                self.silences[uid] -= 1
+                left_out.add(uid)
         listing = [self._described(uid, self.mails[uid]) for uid in found if uid not in left_out]
         self.largest_listing = max(self.largest_listing, len(listing))
         return listing

@@ -21,6 +21,7 @@ from typing import Any, Final
 from syncer import cycle_state
 from syncer.cycle_state import EngineSettings, Summary
 from syncer.errors import StateUnavailable
+from syncer.lookback import LOOK_BACK_SECONDS
 from syncer.model import (
     Claim,
     CommitResult,
@@ -221,6 +222,13 @@ class World:
                 return done
         raise AssertionError(f"not quiet after {cycles} cycles: {done[-1]}, {self.table.watermark}")
 
+    def let_a_day_pass(self) -> list[Summary]:
+        """Run cycles eight hours apart, and what they leave open until it is settled."""
+        done = []
+        for _ in range(3):
+            done += self.run_until_quiet(pause=LOOK_BACK_SECONDS)
+        return done
+
     def calls(self, run: Callable[[], object]) -> list[str]:
         """Return the calls of the store and the mailboxes that ``run`` makes."""
         before = len(self.places)
@@ -231,13 +239,18 @@ class World:
 
     def check(self) -> None:
         """Each wanted message arrived once, every record is settled, and a further cycle has nothing to do."""
+        self._check_stored()
+        self.check_settled()
+        self._check_stored()
+
+    def _check_stored(self) -> None:
         stored = self.destination.stored
         missing, surplus = subjects(self.wanted - stored), subjects(stored - self.wanted)
         if missing or surplus:
             raise AssertionError(f"missing {missing}, surplus {surplus}")
-        self.check_settled()
 
     def check_settled(self) -> None:
+        self._end_look_back()
         left = self.table.watermark
         assert {record.status for record in self.table.records.values()} <= {Status.DONE}
         assert all(key in self.table.records for key in self.table.holders.values())
@@ -246,6 +259,17 @@ class World:
         self.later()
         assert self.calls(self.run) == IDLE
         assert self.table.watermark == replace(left, completed_at=self.time.now, not_before={})
+
+    def _end_look_back(self) -> None:
+        """Run what is due of a look-back by the next cycle: that one is not idle."""
+        for _ in range(60):
+            back = self.table.watermark.look_back
+            if back is None:
+                return
+            if back.reached == back.once and self.time.now + LEASE + 1 - back.at < LOOK_BACK_SECONDS:
+                return
+            self.later(LEASE + 2).run()
+        raise AssertionError("a look-back without an end")
 
     def _check_records(self) -> None:
         """Hold at every instant: no claim is out of sight, and what was settled stays settled."""

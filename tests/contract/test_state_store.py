@@ -26,6 +26,7 @@ from syncer.model import (
     Identity,
     Lease,
     Loaded,
+    LookBack,
     MessageKey,
     NotFound,
     Reclaim,
@@ -251,6 +252,7 @@ def test_a_watermark_reads_back_as_written(store: Store) -> None:
         not_before={Side.SOURCE: NOW + 1.25, Side.DESTINATION: NOW + 300},
         completed_at=NOW - 300,
         outages=2,
+        look_back=LookBack(NOW - 600.125, twice=5, once=4_294_967_295, reached=9),
     )
     lease = leased(store)
     commit(store, lease, watermark=full)

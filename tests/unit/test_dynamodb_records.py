@@ -30,6 +30,7 @@ from syncer.model import (
     Fence,
     Fingerprint,
     Identity,
+    LookBack,
     MessageKey,
     Side,
     Status,
@@ -106,6 +107,7 @@ def test_a_watermark_in_full() -> None:
         next_try_at=NOW,
         not_before={Side.SOURCE: NOW},
         completed_at=NOW - 0.125,
+        look_back=LookBack(NOW - 0.125, twice=2, once=9, reached=5),
     )
     item: dict[str, dict[str, Any]] = {
         "uidvalidity": {"N": "7"},
@@ -118,9 +120,14 @@ def test_a_watermark_in_full() -> None:
         "not_before": {"M": {"source": {"N": "1795345849.125"}}},
         "completed_at": {"S": "2026-11-22T11:10:49Z"},
         "outages": {"N": "0"},
+        "lookback_at": {"S": "2026-11-22T11:10:49Z"},
+        "lookback_twice": {"N": "2"},
+        "lookback_once": {"N": "9"},
+        "lookback_reached": {"N": "5"},
     }
     assert watermark_item(watermark) == item
     assert watermark_of(item).open == {7: UidSet([11, 12])}
+    assert watermark_of(item).look_back == watermark.look_back
 
 
 def test_a_fail_record_in_full() -> None:

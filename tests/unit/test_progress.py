@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from syncer.model import CopyUid, Fence, MessageKey, Side, SourceMessage, Watermark
+from syncer.model import CopyUid, Fence, LookBack, MessageKey, Side, SourceMessage, Watermark
 from syncer.progress import Progress
 from syncer.uid_set import UidSet
 
@@ -319,6 +319,25 @@ def test_a_window_is_forgotten_once_a_cycle_completes_beyond_it() -> None:
     assert progress.window_since is None
 
 
+def test_a_window_is_remembered_until_no_look_back_lists_what_it_excluded() -> None:
+    progress = Progress(Watermark())
+    progress.start_anew(SOURCE, 9, since=NOW, upto=20)
+    progress.pass_over(30)
+    for back in (LookBack(NOW, 9, 30, 9), LookBack(NOW, 9, 30, 30), LookBack(NOW, 30, 40, 19)):
+        progress.look_back = back
+        progress.complete(NOW)
+        assert progress.watermark(NOW).window_upto == 20
+    progress.look_back = LookBack(NOW, 30, 40, 20)
+    progress.complete(NOW)
+    assert progress.watermark(NOW).window_upto == 0
+
+
+def test_a_look_back_at_old_uids_says_nothing_about_new_ones() -> None:
+    progress = begun(Watermark(uidvalidity=SOURCE, look_back=LookBack(NOW, 1, 2, 2)))
+    progress.start_anew(SOURCE + 1, 9, since=NOW, upto=20)
+    assert progress.watermark(NOW).look_back is None
+
+
 def test_an_outage_ends_when_the_destination_takes_a_message() -> None:
     progress = begun(Watermark(uidvalidity=SOURCE, outages=2))
     progress.end_outage()
@@ -599,5 +618,6 @@ def test_what_was_written_is_found_and_written_again_unchanged(
         not_before={Side.DESTINATION: until},
         completed_at=NOW,
         outages=outages,
+        look_back=LookBack(NOW, 1, 3, 2),
     )
     assert Progress(found).watermark(NOW) == found

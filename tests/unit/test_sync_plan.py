@@ -17,6 +17,7 @@ from syncer.model import (
     Fence,
     Fingerprint,
     Identity,
+    LookBack,
     MessageKey,
     SourceMessage,
     Status,
@@ -203,6 +204,11 @@ def test_the_window_reaches_back_to_whatever_is_not_done(
 
 def test_without_hours_the_window_is_what_came_since_the_last_completed_cycle() -> None:
     assert window_start(Watermark(completed_at=NOW - HOUR), None, NOW, 0.0) == NOW - HOUR
+
+
+def test_the_window_reaches_back_to_the_last_look_back() -> None:
+    found = Watermark(completed_at=NOW - HOUR, look_back=LookBack(NOW - 7 * HOUR, 1, 2, 2))
+    assert window_start(found, None, NOW, 0.0) == NOW - 7 * HOUR
 
 
 # -- in doubt: where to look
