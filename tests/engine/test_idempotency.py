@@ -250,6 +250,25 @@ def test_messages_that_no_header_tells_apart_are_never_taken_for_each_other(
     world.check()
 
 
+def test_the_copy_of_an_earlier_lookalike_is_not_taken_for_that_of_the_one_in_doubt() -> None:
+    world = World()
+    first, second = lookalikes("alike", 2)
+    world.deliver(first)
+    world.run()
+    world.deliver(second)
+    world.run(script=strike_on("destination.append", "during", cut))
+    world.run_until_quiet()
+    world.check()
+
+
+def test_a_copy_that_another_record_owns_leaves_no_doubt_about_the_one_in_doubt() -> None:
+    """Its Message-ID is the same: were it nobody's, it could be the copy with another date."""
+    world = in_doubt()
+    world.deliver(mail("second", message_id="<doubtful@mail.test>"))
+    world.run_until_quiet()
+    world.check()
+
+
 def test_lookalikes_are_all_copied_in_one_cycle() -> None:
     world = World()
     for body in lookalikes("alike", 4):
