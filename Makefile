@@ -7,6 +7,9 @@ UV     ?= uv
 # A test that takes minutes hangs: no single one needs more than some seconds.
 PYTEST_OPTIONS ?= --timeout=300
 BENCH_OPTIONS  ?=
+# How many random schedules `make schedules` plays, and the seed of the first.
+SCHEDULES ?= 10000
+SEED      ?= 1
 
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet
 RUN := $(VENV)/bin/python -m
@@ -14,10 +17,10 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint check bench lock clean
+.PHONY: help demo test schedules lint check bench lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 	@echo "Another Python (3.11 or newer): make PYTHON=python3.13 VENV=.venv-3.13 test"
 
 demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own and sample mail
@@ -25,6 +28,14 @@ demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own
 
 test: $(VENV)/.dev ## every test that can run here
 	@$(RUN) pytest $(PYTEST_OPTIONS)
+
+schedules: $(VENV)/.dev ## thousands of random schedules of faults (SCHEDULES=10000 SEED=1), in two processes
+	@half=$$(($(SCHEDULES) / 2)); \
+	SYNCER_SEED=$(SEED) SYNCER_SCHEDULES=$$half $(play) & first=$$!; \
+	SYNCER_SEED=$$(($(SEED) + half)) SYNCER_SCHEDULES=$$(($(SCHEDULES) - half)) $(play); second=$$?; \
+	wait $$first && exit $$second
+
+play = $(RUN) pytest -q -p no:cacheprovider $(PYTEST_OPTIONS) tests/crash/test_random_schedules.py
 
 lint: $(VENV)/.dev ## style, types, and which module may import which
 	@$(RUN) ruff check .

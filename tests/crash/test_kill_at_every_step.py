@@ -8,6 +8,7 @@ Exchange serves rewritten, and a mailbox whose UIDVALIDITY changes.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypedDict
 
@@ -99,6 +100,9 @@ BLOWS: Final[dict[str, Callable[[], None]]] = {
 }
 
 
+POINTS: Final = "crash points"
+
+
 def places(kind: Kind) -> list[tuple[str, str]]:
     return Scenario(**kind).play().places
 
@@ -124,14 +128,20 @@ def test_the_quiet_scenario_has_all_that_is_promised(kind: Kind) -> None:
 
 @pytest.mark.parametrize("blow", BLOWS.values(), ids=BLOWS)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_run_struck_at_any_place_still_copies_each_message_once(kind: Kind, blow: Callable[[], None]) -> None:
+def test_a_run_struck_at_any_place_still_copies_each_message_once(
+    kind: Kind, blow: Callable[[], None], counted: Counter[str]
+) -> None:
     for place, name in enumerate(places(kind)):
+        counted[POINTS] += 1
         settle(Scenario(**kind), strike_at(place, blow), f"struck at place {place}, {' '.join(name)}")
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_run_frozen_at_any_place_while_others_take_over_copies_nothing_twice(kind: Kind) -> None:
+def test_a_run_frozen_at_any_place_while_others_take_over_copies_nothing_twice(
+    kind: Kind, counted: Counter[str]
+) -> None:
     for place, name in enumerate(places(kind)):
+        counted[POINTS] += 1
         scenario = Scenario(**kind)
 
         def freeze(world: World = scenario.world, call: str = name[0]) -> None:
@@ -145,15 +155,17 @@ def test_a_run_frozen_at_any_place_while_others_take_over_copies_nothing_twice(k
 
 
 @pytest.mark.parametrize("kind", [KINDS["gmail"], KINDS["one write a transaction"]], ids=["gmail", "split"])
-def test_a_run_that_dies_twice_still_copies_each_message_once(kind: Kind) -> None:
+def test_a_run_that_dies_twice_still_copies_each_message_once(kind: Kind, counted: Counter[str]) -> None:
     """The second time in the cycle that clears up after the first."""
     for place, name in enumerate(places(kind)):
         for further in (2, 5, 9):
+            counted[POINTS] += 1
             script = strike_at(place, die, strike_at(place + further, die))
             settle(Scenario(**kind), script, f"dead at place {place}, {' '.join(name)}, and {further} later")
 
 
-def test_a_stop_asked_for_at_any_place_loses_nothing() -> None:
+def test_a_stop_asked_for_at_any_place_loses_nothing(counted: Counter[str]) -> None:
     for place, name in enumerate(places({})):
+        counted[POINTS] += 1
         scenario = Scenario()
         settle(scenario, strike_at(place, scenario.ask_to_stop), f"stopped at place {place}, {' '.join(name)}")

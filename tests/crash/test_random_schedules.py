@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -88,6 +89,8 @@ class Schedule:
         self.refusals: dict[bytes, int] = {}
         self.archived: list[Mail] = []
         self.healthy = False
+        self.blows = 0
+        """How often a run was killed or cut off."""
 
     # -- the play
 
@@ -127,6 +130,7 @@ class Schedule:
             self._mail_arrives()
         if self.random.random() >= self.risk:
             return
+        self.blows += 1
         landing = self.random.uniform(1.0, SETTLE - 10.0) if self.random.random() < 0.5 else None
         if self.random.random() < 0.4:
             raise Killed(landing)
@@ -262,9 +266,13 @@ class Schedule:
 
 
 @pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SCHEDULES, BATCH))
-def test_whatever_happens_each_message_arrives_once(first: int) -> None:
+def test_whatever_happens_each_message_arrives_once(first: int, counted: Counter[str]) -> None:
     for seed in range(first, min(first + BATCH, FIRST_SEED + SCHEDULES)):
+        schedule = Schedule(seed)
+        counted["schedules"] += 1
         try:
-            Schedule(seed).play()
+            schedule.play()
+            counted["places passed in them"] += len(schedule.world.places)
+            counted["blows struck in them"] += schedule.blows
         except BaseException as error:
             raise AssertionError(f"SYNCER_SEED={seed} SYNCER_SCHEDULES=1 fails: {error}") from error
