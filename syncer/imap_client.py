@@ -33,7 +33,7 @@ from typing import Any, Final, NoReturn
 
 from syncer.errors import NotPermitted, VerbNotAllowed
 from syncer.imap_responses import Parts, ProtocolBroken, responses
-from syncer.imap_socket import TlsSocket
+from syncer.imap_socket import Forbidden, TlsSocket
 
 with warnings.catch_warnings():
     # Its docstrings hold invalid escapes: DeprecationWarning on 3.11, SyntaxWarning from 3.12 on.
@@ -180,7 +180,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
 
         ``literal`` is the last argument of the command, sent as it is. ``literal_limit`` bounds the
         literals of one response, ``answer_limit`` the octets of all that ``sink`` takes. ``permit`` is
-        asked just before the first byte leaves, and again before a literal that had to wait. ``answer``
+        asked just before the first byte leaves, and again before each further piece of a literal. ``answer``
         turns the argument of a continuation request into the line to send (ValueError: none is left).
 
         The future gives the tagged response; its exceptions are ConnectionLost and NotPermitted.
@@ -295,6 +295,8 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         try:
             while self._write_next():
                 pass
+        except Forbidden:
+            reason = "the lease ran out while the message was being sent"
         except OSError:
             reason = CUT
         finally:
@@ -327,7 +329,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
             self.sock.send(head + b"\r\n")
         elif self._takes_unasked(len(literal)):
             command.begun = True
-            self._send_with_literal(head + b" {%d+}\r\n" % len(literal), literal)
+            self._send_with_literal(head + b" {%d+}\r\n" % len(literal), literal, command.permit)
         else:
             self._awaiting = command
             self.sock.send(head + b" {%d}\r\n" % len(literal))
@@ -337,20 +339,24 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
                     self._end("the lease ran out before the message was sent")
                     return
                 command.begun = True
-                self._send_with_literal(b"", literal)
+                self._send_with_literal(b"", literal, command.permit)
         command.literal = None
 
     def _takes_unasked(self, octets: int) -> bool:
         """Tell whether a literal may be sent without waiting for ``+`` (RFC 7888: LITERAL-, up to 4096 octets)."""
         return "LITERAL+" in self.capabilities or ("LITERAL-" in self.capabilities and octets <= 4096)
 
-    def _send_with_literal(self, head: bytes, literal: bytes | bytearray) -> None:
+    def _send_with_literal(self, head: bytes, literal: bytes | bytearray, permit: Callable[[], bool]) -> None:
+        """Send what makes the command take effect, as long as it is permitted.
+
+        A run that froze here, and wakes when another has its lease, must not complete what it had begun.
+        """
         if len(literal) <= _JOIN:
-            self.sock.send(b"".join((head, literal, b"\r\n")))
+            self.sock.send(b"".join((head, literal, b"\r\n")), permit)
         else:
-            self.sock.send(head)
-            self.sock.send(literal)
-            self.sock.send(b"\r\n")
+            self.sock.send(head, permit)
+            self.sock.send(literal, permit)
+            self.sock.send(b"\r\n", permit)
 
     def _reader(self) -> None:
         reason = "closed"

@@ -20,6 +20,10 @@ _CHUNK: Final = 256 << 10
 _SHORTEST_HANDSHAKE: Final = 0.05
 
 
+class Forbidden(OSError):
+    """The rest may not be sent any more: the connection is of no further use."""
+
+
 class TlsSocket:
     """One connection. ``moved`` is told of all octets that come and go, in the thread that moved them."""
 
@@ -65,11 +69,16 @@ class TlsSocket:
                 self._moved(count)
                 return count
 
-    def send(self, data: bytes | bytearray) -> None:
-        """Send all of it. Raises OSError: the connection has ended."""
+    def send(self, data: bytes | bytearray, permit: Callable[[], bool] = lambda: True) -> None:
+        """Send all of it; ``permit`` is asked before each piece that goes to the system.
+
+        Raises Forbidden: it said no, and what was sent so far is not all. Raises OSError: the connection has ended.
+        """
         view = memoryview(data)
         at = 0
         while at < len(view):
+            if not permit():
+                raise Forbidden
             try:
                 with self._lock:
                     self._check()

@@ -17,6 +17,9 @@ before the APPEND: a copy has that UID or a higher one (RFC 3501 section 2.3.1.1
 is not it, and where UIDNEXT has not moved past what is accounted for, nothing landed. A UID that
 was handed out since and is gone may be a copy that somebody moved: then nothing is guessed.
 
+What this takes for granted of DynamoDB and of IMAP servers, and where it ends, is in
+docs/exactly-once.md.
+
 No transition is decided anywhere else.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import socket
 import ssl
@@ -392,6 +393,18 @@ def test_the_permission_is_asked_for_when_the_turn_comes(outlook: FakeOutlook, c
         outlook.release()  # once it stalls
     ok(first)
     assert isinstance(outcome(second), NotPermitted)
+
+
+@pytest.mark.parametrize("pieces", [2, 5])
+def test_a_permission_that_ends_inside_a_literal_leaves_it_incomplete(
+    outlook: FakeOutlook, connect: Connect, pieces: int
+) -> None:
+    """A runner that froze in the middle of a large message, and woke up when its lease was another's."""
+    asked = itertools.count()
+    client = connect(outlook.port, signed_in=True)
+    ended = lost(append(client, b"x" * (8 << 20), lambda: next(asked) < pieces))
+    assert (ended.begun, ended.reason) == (True, "the lease ran out while the message was being sent")
+    assert outlook.appended_to("Gmail") == []
 
 
 def test_a_permission_that_ends_while_the_literal_waits_ends_the_connection(
