@@ -310,7 +310,8 @@ class ImapSession:
 
         The future raises MessageRefused, Throttled or Unavailable (the server said no: not
         delivered), NotDelivered, OutcomeUnknown (see the module). ``permit`` is asked just before
-        the first byte leaves; refused, it is NotPermitted.
+        the first byte leaves; refused, it is NotPermitted. It is asked again before each further
+        piece; refused then, the connection ends, and it is OutcomeUnknown.
         """
         line = b"APPEND %b (%b) %b" % (mailbox_argument(mailbox), " ".join(flags).encode("ascii"), quote(internaldate))
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from zlib import crc32
 
 from syncer.errors import MessageRefused, NotDelivered, NotPermitted, OutcomeUnknown, SyncError, Unavailable
@@ -28,6 +28,10 @@ Later = Callable[[Callable[[], None]], None]
 """Has something done, at once or when its time has come; what is handed in is done in that order."""
 
 DAY = 86_400.0
+
+# The same messages are listed and looked at in cycle after cycle of thousands of simulations.
+fingerprint_of = lru_cache(4096)(fingerprint)
+moment_of = lru_cache(4096)(parse_internaldate)
 
 
 class Cut(Exception):
@@ -46,6 +50,7 @@ def at_once(call: Callable[[], None]) -> None:
     call()
 
 
+@lru_cache(4096)
 def internaldate_of(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%d-%b-%Y %H:%M:%S +0000")
 
@@ -158,7 +163,7 @@ class SourceServer:
             key=MessageKey(self.uidvalidity, uid),
             size=self.announced.get(uid, len(mail.body)),
             internaldate=text,
-            received_at=parse_internaldate(text),
+            received_at=moment_of(text),
             gmail_msgid=mail.gmail_msgid,
         )
 
@@ -271,7 +276,7 @@ class DestinationServer:
 
     def store(self, internaldate: str, body: bytes) -> CopyUid:
         uid, self.uidnext = self.uidnext, self.uidnext + 1
-        self.copies[uid] = Copy(body, self.rewrites(body), parse_internaldate(internaldate))
+        self.copies[uid] = Copy(body, self.rewrites(body), moment_of(internaldate))
         self.stored[body] += 1
         return CopyUid(self.uidvalidity, uid)
 
@@ -341,7 +346,7 @@ class MemoryDestination:
         server = self._server
         server.call("look")
         seen = tuple(
-            CopySeen(uid, fingerprint(copy.served, copy.received_at))
+            CopySeen(uid, fingerprint_of(copy.served, copy.received_at))
             for uid, copy in sorted(server.copies.items())
             if first_uid <= uid <= MAX_UID
         )

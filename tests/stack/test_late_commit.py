@@ -69,7 +69,7 @@ def test_a_message_that_is_never_stored_is_sent_again_after_two_looks(pair: Fake
 
 
 def test_two_runners_started_together_copy_every_message_once(pair: FakePair) -> None:
-    pair.destination.misbehave(on("APPEND"), Delay(0.05), times=FOREVER)
+    pair.destination.misbehave(on("APPEND"), Delay(0.1), times=FOREVER)
     letters: list[bytes] = []
     outcomes: Counter[str] = Counter()
     for number in range(ROUNDS):
