@@ -7,6 +7,7 @@ each brought into one form first, because a server may fold or encode a field an
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from datetime import UTC
@@ -26,6 +27,8 @@ _MAX_MESSAGE_ID: Final = 998
 """RFC 5322 section 2.1.1: no line, and so no sane Message-ID, is longer."""
 _MAX_FIELD: Final = 8192
 """Characters of a field that are parsed: the parsers of the standard library take minutes over a hostile one."""
+_NO_CHARSETS: Final = frozenset({"unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"})
+"""Codecs that only Python takes for charsets; they warn, or take long, over what a hostile mail holds."""
 _FIELD: Final = re.compile(
     rb"^(message-id|date|from|subject)[ \t]*:((?:[^\r\n]|[\r\n][ \t])*)", re.IGNORECASE | re.MULTILINE
 )
@@ -118,12 +121,20 @@ def _words(value: str) -> str:
         try:
             # What stands beside encoded-words comes back from decode_header in an encoding of Python's own.
             decoded = "".join(
-                part if isinstance(part, str) else part.decode(charset or "raw-unicode-escape", "replace")
-                for part, charset in decode_header(value)
+                part if isinstance(part, str) else _text(part, charset) for part, charset in decode_header(value)
             )
         except (HeaderParseError, LookupError, ValueError):
             decoded = value
     return _SPACE.sub(" ", decoded).strip()
+
+
+def _text(part: bytes, charset: str | None) -> str:
+    """Decode an encoded-word. Raises LookupError, ValueError: there is no such charset."""
+    if charset is None:
+        return part.decode("raw-unicode-escape", "replace")
+    if codecs.lookup(charset).name.replace("_", "-") in _NO_CHARSETS:
+        raise LookupError(charset)
+    return part.decode(charset, "replace")
 
 
 def _digest(text: str) -> str:

@@ -91,7 +91,12 @@ class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
         self.permit: Callable[[], bool] = lambda: True
         self.answer: Callable[[bytes], bytes] | None = None
         self.future: Future[Reply] = Future()
+        self.asked = False
+        """Its line had begun to leave this machine."""
         self.begun = False
+        """So had its literal, or it has none."""
+        self.whole = False
+        """So had its last octet."""
         self._go = threading.Event()
         self._literal_wanted = False
 
@@ -324,12 +329,12 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         literal = command.literal
         if command.answer is not None:
             self._answering = command
+        command.asked = True
         if literal is None:
-            command.begun = True
+            command.begun = command.whole = True
             self.sock.send(head + b"\r\n")
         elif self._takes_unasked(len(literal)):
-            command.begun = True
-            self._send_with_literal(head + b" {%d+}\r\n" % len(literal), literal, command.permit)
+            self._send_with_literal(command, head + b" {%d+}\r\n" % len(literal), literal)
         else:
             self._awaiting = command
             self.sock.send(head + b" {%d}\r\n" % len(literal))
@@ -338,25 +343,29 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
                     # There is no other way to take the announcement back.
                     self._end("the lease ran out before the message was sent")
                     return
-                command.begun = True
-                self._send_with_literal(b"", literal, command.permit)
+                self._send_with_literal(command, b"", literal)
         command.literal = None
 
     def _takes_unasked(self, octets: int) -> bool:
         """Tell whether a literal may be sent without waiting for ``+`` (RFC 7888: LITERAL-, up to 4096 octets)."""
         return "LITERAL+" in self.capabilities or ("LITERAL-" in self.capabilities and octets <= 4096)
 
-    def _send_with_literal(self, head: bytes, literal: bytes | bytearray, permit: Callable[[], bool]) -> None:
+    def _send_with_literal(self, command: _Command, head: bytes, literal: bytes | bytearray) -> None:
         """Send what makes the command take effect, as long as it is permitted.
 
         A run that froze here, and wakes when another has its lease, must not complete what it had begun.
         """
+        permit = command.permit
+        command.begun = True
         if len(literal) <= _JOIN:
+            command.whole = True
             self.sock.send(b"".join((head, literal, b"\r\n")), permit)
         else:
             self.sock.send(head, permit)
-            self.sock.send(literal, permit)
-            self.sock.send(b"\r\n", permit)
+            with memoryview(literal) as view:
+                self.sock.send(view[:-1], permit)
+            command.whole = True
+            self.sock.send(bytes(literal[-1:]) + b"\r\n", permit)
 
     def _reader(self) -> None:
         reason = "closed"
@@ -476,7 +485,11 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         with self._watch:
             if tag in self.tagged_commands and status not in ("OK", "NO", "BAD"):
                 raise ProtocolBroken("a tagged answer that is none")
-            command = self.tagged_commands.pop(tag, None)
+            command = self.tagged_commands.get(tag)
+            # What has not left cannot have been done, nor refused: it stays among those that end unanswered.
+            if command is not None and not (command.whole if status == "OK" else command.asked):
+                raise ProtocolBroken("an answer before its question")
+            self.tagged_commands.pop(tag, None)
             self._note_progress()
             self._unsolicited = 0
         if command is None:

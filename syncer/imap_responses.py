@@ -39,18 +39,19 @@ def responses(receive: Callable[[memoryview], int], literal_limit: Callable[[], 
     view = memoryview(buffer)
     start = end = 0  # what is unread lies between them
     parts: list[bytes | bytearray] = []
-    line_start = b""
+    line_start = bytearray()  # grows in place: a line may come in a million pieces
     line_octets = literal_octets = 0
     while True:
         newline = buffer.find(b"\n", start, end)
         if newline < 0:
-            line_start += bytes(view[start:end])
+            line_start += view[start:end]
             if line_octets + len(line_start) > MAX_LINE:
                 raise ProtocolBroken("an endless line")
             start, end = 0, receive(view)
             continue
-        line = (line_start + bytes(view[start:newline])).removesuffix(b"\r")
-        line_start, start = b"", newline + 1
+        line = (bytes(line_start) + bytes(view[start:newline])).removesuffix(b"\r")
+        line_start.clear()
+        start = newline + 1
         parts.append(line)
         literal = _LITERAL.search(line) if line.endswith(b"}") else None
         if literal is None:

@@ -42,7 +42,7 @@ from syncer.imap_utils import (
     safe_text,
 )
 from syncer.model import Side
-from syncer.uid_set import UidSet
+from syncer.uid_set import MAX_UID, UidSet
 
 __all__ = ["Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
 
@@ -206,8 +206,7 @@ class ImapSession:
             if self._checked(reply).status == "NO" and _MISSING.search(safe_text(reply.text)):
                 raise MailboxMissing(self._side, safe_text(reply.text))
             self._expect_ok(reply, "EXAMINE")
-            if not seen.codes.keys() >= {"UIDVALIDITY", "UIDNEXT"}:
-                raise Unavailable(self._side, "protocol broken: EXAMINE without UIDVALIDITY and UIDNEXT")
+            self._expect_fence(seen.codes, "EXAMINE")
             return Selected(seen.codes["UIDVALIDITY"], seen.codes["UIDNEXT"], seen.exists)
 
         return self._then(done, selected)
@@ -229,9 +228,9 @@ class ImapSession:
         if self._checked(reply).status == "NO":
             return None
         self._expect_ok(reply, "STATUS")
-        if not found or not found[-1].keys() >= {"UIDVALIDITY", "UIDNEXT"}:
-            raise Unavailable(self._side, "protocol broken: STATUS without UIDVALIDITY and UIDNEXT")
-        return found[-1]
+        items = found[-1] if found else {}
+        self._expect_fence(items, "STATUS")
+        return items
 
     def list_mailboxes(self, pattern: str) -> list[tuple[str, str | None]]:
         """Return name (Unicode) and delimiter of the mailboxes that match. Raises Unavailable, Throttled."""
@@ -394,6 +393,11 @@ class ImapSession:
     def _expect_ok(self, reply: Reply, command: str) -> None:
         if self._checked(reply).status != "OK":
             raise Unavailable(self._side, f"{command} refused: {safe_text(reply.text)}")
+
+    def _expect_fence(self, items: dict[str, int], command: str) -> None:
+        """Check that both numbers were told, and that they may be what they are said to be (RFC 3501 section 9)."""
+        if not all(1 <= items.get(name, 0) <= MAX_UID for name in ("UIDVALIDITY", "UIDNEXT")):
+            raise Unavailable(self._side, f"protocol broken: {command} without UIDVALIDITY and UIDNEXT")
 
 
 def mailbox_argument(name: str) -> bytes:

@@ -69,7 +69,7 @@ class TlsSocket:
                 self._moved(count)
                 return count
 
-    def send(self, data: bytes | bytearray, permit: Callable[[], bool] = lambda: True) -> None:
+    def send(self, data: bytes | bytearray | memoryview, permit: Callable[[], bool] = lambda: True) -> None:
         """Send all of it; ``permit`` is asked before each piece that goes to the system.
 
         Raises Forbidden: it said no, and what was sent so far is not all. Raises OSError: the connection has ended.

@@ -36,6 +36,11 @@ _ADDRESS: Final = re.compile(rf"(?:\"[^\"]{{0,256}}\"|{_WORD})(?:@|%40){_WORD}",
 # Microsoft's refresh tokens hold "*", "!" and "$" too.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_\-+/=.~%!*$]{32,}")
 
+_MAX_NAMED: Final = 64 << 10
+"""Octets of a LIST or STATUS response: they hold a mailbox name, and as part of a command it has to be shorter."""
+_MAX_FETCH_LINE: Final = 1 << 20
+"""Octets of a FETCH response between two literals."""
+
 FetchValue = str | bytes | bytearray | list[str] | None
 
 
@@ -160,7 +165,7 @@ def parse_status(line: bytes) -> dict[str, int]:
     Raises ValueError: the list of items is missing.
     """
     opened = line.rfind(b"(")
-    if opened < 0 or not line.rstrip().endswith(b")"):
+    if opened < 0 or not line.rstrip().endswith(b")") or len(line) > _MAX_NAMED:
         raise ValueError("STATUS without items")
     return {
         name.decode("ascii").upper(): number(value, 2**63) for name, value in _STATUS_ITEM.findall(line[opened + 1 :])
@@ -172,7 +177,7 @@ def parse_list(parts: Sequence[bytes | bytearray]) -> tuple[str, str | None]:
 
     Raises ValueError: it is no LIST response.
     """
-    match = _LIST.fullmatch(bytes(parts[0]))
+    match = _LIST.fullmatch(bytes(parts[0])) if sum(map(len, parts)) <= _MAX_NAMED else None
     if match is None:
         raise ValueError("not a LIST response")
     delimiter = None if match["delimiter"].upper() == b"NIL" else match["delimiter"][1:-1].decode("latin-1")[-1]
@@ -211,7 +216,10 @@ def parse_fetch(parts: Sequence[bytes | bytearray]) -> dict[str, FetchValue]:
     reader = _Reader(parts, start.end())
     while not reader.at_end_of_list():
         name = reader.item_name()
-        items[name] = reader.value()
+        value = reader.value()
+        if items.setdefault(name, value) != value:
+            raise ValueError("a FETCH item with two values")
+    reader.expect_end()
     return items
 
 
@@ -220,9 +228,19 @@ class _Reader:
 
     def __init__(self, parts: Sequence[bytes | bytearray], at: int) -> None:
         self._parts = parts
-        self._index = 0
-        self._line = bytes(parts[0])
         self._at = at
+        self._take_line(0)
+
+    def _take_line(self, index: int) -> None:
+        self._index = index
+        self._line = bytes(self._parts[index])
+        if len(self._line) > _MAX_FETCH_LINE:
+            raise ValueError("a FETCH response without sense")
+
+    def expect_end(self) -> None:
+        """Raises ValueError: something follows the end of the list, as if a literal were longer than announced."""
+        if self._line[self._at + 1 :].strip() or self._index + 1 != len(self._parts):
+            raise ValueError("a FETCH response beyond its end")
 
     def at_end_of_list(self) -> bool:
         while self._line[self._at : self._at + 1] == b" ":
@@ -253,8 +271,8 @@ class _Reader:
         if _LITERAL_MARK.search(self._line, self._at) is None or self._index + 2 >= len(self._parts):
             raise ValueError("a literal in the wrong place")
         literal = self._parts[self._index + 1]
-        self._index += 2
-        self._line, self._at = bytes(self._parts[self._index]), 0
+        self._take_line(self._index + 2)
+        self._at = 0
         return literal
 
     def _quoted(self) -> bytes:

@@ -40,7 +40,7 @@ from tests.fakes.faults import Reply as Answer
 from tests.fakes.gmail import FakeGmail
 from tests.fakes.outlook import FakeOutlook
 from tests.fakes.relay import Direction, Relay
-from tests.imap.doors import HOST, MAIL, NO_WAITING, Connect, scripted
+from tests.imap.doors import HOST, MAIL, NO_WAITING, Connect, read_line, scripted
 
 pytest_plugins = ["tests.fakes.fixtures", "tests.imap.door_fixtures"]
 
@@ -733,3 +733,65 @@ def test_what_imaplib2_brings_along_sends_nothing(gmail: FakeGmail, connect: Con
             call(b"x EXPUNGE\r\n")
     ok(client.submit(b"NOOP"))
     assert gmail.verbs()[before:] == ["NOOP"]
+
+
+# Answers that cannot be true.
+
+
+@pytest.mark.parametrize("octets", [10, 5_000_000], ids=["a literal that waits", "a literal that is on its way"])
+def test_an_ok_to_what_was_not_sent_whole_is_not_believed(
+    server_tls: ssl.SSLContext, connect: Connect, octets: int
+) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        sock.sendall(b"* OK [CAPABILITY IMAP4rev1] hello\r\n")
+        tag = read_line(sock).split(b" ")[0]
+        if octets > 10:
+            sock.sendall(b"+ go on\r\n")
+            sock.recv(1)
+        sock.sendall(tag + b" OK [APPENDUID 1 1] done\r\n")
+        time.sleep(NO_WAITING)
+
+    with scripted(server_tls, talk) as port:
+        error = lost(append(connect(port), b"x" * octets))
+    assert error.reason == "protocol broken: an answer before its question"
+    assert error.begun is (octets > 10)
+
+
+@pytest.mark.parametrize("status", [b"OK", b"NO"])
+def test_an_answer_to_a_command_that_still_waits_for_its_turn_is_not_believed(
+    server_tls: ssl.SSLContext, connect: Connect, status: bytes
+) -> None:
+    queued = threading.Event()
+
+    def talk(sock: ssl.SSLSocket) -> None:
+        sock.sendall(b"* OK [CAPABILITY IMAP4rev1] hello\r\n")
+        read_line(sock)
+        queued.wait(5)
+        sock.sendall(tags[-1] + b" %s done\r\n" % status)
+        time.sleep(NO_WAITING)
+
+    tags: list[bytes] = []
+    with scripted(server_tls, talk) as port:
+        client = connect(port)
+        waiting = [append(client, b"first"), append(client, b"second")]
+        tags += client.tagged_commands
+        queued.set()
+        errors = [lost(one) for one in waiting]
+    assert {error.reason for error in errors} == {"protocol broken: an answer before its question"}
+    assert [error.begun for error in errors] == [False, False]
+
+
+def test_a_line_in_very_many_pieces_costs_no_more_than_in_few() -> None:
+    left = imap_responses.MAX_LINE + 1
+
+    def receive(view: memoryview) -> int:
+        nonlocal left
+        left -= 64
+        view[:64] = b"x" * 64
+        return 64
+
+    started = time.monotonic()
+    with pytest.raises(imap_responses.ProtocolBroken, match="an endless line"):
+        next(imap_responses.responses(receive, lambda: 0))
+    assert left < 64
+    assert time.monotonic() - started < 10  # copied anew with every piece: minutes

@@ -611,3 +611,13 @@ def test_the_module_can_be_imported_where_warnings_are_errors() -> None:
         [sys.executable, "-W", "error", "-c", "import syncer.imap_session"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("uidvalidity", "uidnext"), [(0, 1), (1, 0), (1 << 32, 1), (1, 1 << 32)])
+def test_numbers_that_no_mailbox_can_have_are_not_believed(
+    outlook: FakeOutlook, sign_in: SignIn, uidvalidity: int, uidnext: int
+) -> None:
+    said = f"UIDVALIDITY {uidvalidity} UIDNEXT {uidnext}".encode()
+    outlook.misbehave(on("STATUS"), Raw(b"* STATUS Gmail (" + said + b")\r\n<tag> OK done\r\n"))
+    with pytest.raises(Unavailable, match="protocol broken"):
+        sign_in(outlook.port, DESTINATION).status("Gmail")

@@ -261,3 +261,9 @@ def test_real_mail_keeps_its_fingerprint_when_only_its_header_is_served(corpus: 
             continue  # no server serves these line ends
         head = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0] + b"\n\n"
         assert fingerprint(head.replace(b"\n", b"\r\n"), RECEIVED) == fingerprint(raw, RECEIVED), path.name
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "raw-unicode-escape", "idna", "punycode", "undefined", "a=00b"])
+def test_what_is_a_charset_to_python_alone_is_not_decoded(charset: str) -> None:
+    encoded = fingerprint(f"Subject: =?{charset}?q?=5Cd?=\r\n\r\n".encode(), 0.0)
+    assert encoded != fingerprint(b"Subject: \\d\r\n\r\n", 0.0)

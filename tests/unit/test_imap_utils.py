@@ -328,6 +328,7 @@ def test_status_is_read(line: bytes, items: dict[str, int]) -> None:
         pytest.param(b"* STATUS Gmail (UIDNEXT 12", id="a list without its end"),
         pytest.param(b"* STATUS Gmail (UIDNEXT 99999999999999999999999)", id="a number without measure"),
         pytest.param(b"", id="nothing"),
+        pytest.param(b"* STATUS a (" + b"A" * (64 << 10) + b")", id="items without measure"),
     ],
 )
 def test_a_broken_status_is_refused(line: bytes) -> None:
@@ -364,6 +365,7 @@ def test_list_is_read(parts: Sequence[bytes], found: tuple[str, str | None]) -> 
         pytest.param(b'* LIST () "/" "a\\"', id="a name whose end is escaped"),
         pytest.param(b'* LIST () "/" {5}', id="a literal that does not come"),
         pytest.param(b"* STATUS a (UIDNEXT 1)", id="another response"),
+        pytest.param(b'* LIST () "/" "' + b"a" * (64 << 10) + b'"', id="a name without measure"),
     ],
 )
 def test_a_broken_list_is_refused(line: bytes) -> None:
@@ -446,7 +448,7 @@ def test_a_search_of_a_million_uids_is_read_as_one_range() -> None:
             id="a list of strings and a literal",
         ),
         pytest.param([b"* 1 FETCH (  UID 7  )"], {"UID": "7"}, id="more spaces than needed"),
-        pytest.param([b"* 1 FETCH (UID 7 UID 8)"], {"UID": "8"}, id="one item twice"),
+        pytest.param([b"* 1 FETCH (UID 7 UID 7)"], {"UID": "7"}, id="one item twice"),
     ],
 )
 def test_fetch_is_read(parts: Sequence[bytes], items: dict[str, Any]) -> None:
@@ -471,6 +473,11 @@ def test_fetch_is_read(parts: Sequence[bytes], items: dict[str, Any]) -> None:
         pytest.param([b"* 1 FETCH (" + b"A" * 65 + b" 7)"], id="a name without measure"),
         pytest.param([b"* 1 FETCH (BODY[" + b"A" * 513 + b"] 7)"], id="a section without measure"),
         pytest.param([b"* 1 FETCH (" + b"(" * DEEP], id="a list for a name"),
+        pytest.param([b"* 1 FETCH (UID 7 UID 8)"], id="two UIDs"),
+        pytest.param([b"* 1 FETCH (BODY[] {1}", b"a", b" BODY[] {1}", b"b", b" UID 7)"], id="two bodies"),
+        pytest.param([b"* 1 FETCH (UID 7 BODY[] {3}", b"abc", b") and more)"], id="a literal longer than announced"),
+        pytest.param([b"* 1 FETCH (UID 7) {1}", b"a", b")"], id="a literal behind the end"),
+        pytest.param([b"* 1 FETCH (FLAGS (" + b"a " * (1 << 19) + b"))"], id="a list without measure"),
     ],
 )
 def test_a_broken_fetch_is_refused(parts: Sequence[bytes]) -> None:
