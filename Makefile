@@ -17,7 +17,7 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test schedules lint check bench lock clean
+.PHONY: help demo test fuzz schedules lint check bench lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ schedules: $(VENV)/.dev ## thousands of random schedules of faults (SCHEDULES=10
 	wait $$first && exit $$second
 
 play = $(RUN) pytest -q -p no:cacheprovider $(PYTEST_OPTIONS) tests/crash/test_random_schedules.py
+
+fuzz: $(VENV)/.dev ## say anything to the IMAP side, for FUZZ_MINUTES (10)
+	@FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) $(RUN) pytest --timeout=0 tests/fuzz
 
 lint: $(VENV)/.dev ## style, types, and which module may import which
 	@$(RUN) ruff check .
