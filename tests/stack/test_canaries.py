@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import pytest
 
+from syncer.demo.authority import HTML_WELCOME_PAGE, SERVER_BUSY, Answer
 from syncer.model import Side
+from tests.fakes.dynamodb_proxy import Answer as Refusal
+from tests.fakes.dynamodb_proxy import DynamoDBProxy
 from tests.fakes.faults import ERROR_11, FOREVER, Bye, Close, LoseReply, Reply, on, throttled
-from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter
+from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter, parsed, until
 
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
 SUBJECT, BODY, SENDER, HEADER = "canary-subject", "canary-body", "canary-sender@sender.example", "canary-header"
@@ -69,3 +74,81 @@ def _tokens(pair: FakePair) -> list[str]:
     if not path.exists():
         return []
     return [side.get("access_token", "") for side in json.loads(path.read_text()).values() if isinstance(side, dict)]
+
+
+def unseen(pair: FakePair, marks: list[str], printed: str) -> bool:
+    """Check that no mark was printed or recorded, nor any token that the program was given since."""
+    records = {key: {k: v for k, v in one.items() if k != "PK"} for key, one in pair.stack.records().items()}
+    for one in records.values():
+        one.pop("message_id_header", None)
+    shown = printed + json.dumps(records)
+    assert [mark for mark in [*marks, *filter(None, _tokens(pair))] if mark in shown] == []
+    return True
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("run-once",), id="run-once"),
+        pytest.param(("run-once", "--dry-run"), id="dry run"),
+        pytest.param(("table", "create"), id="table create"),
+    ],
+)
+def test_no_command_shows_a_mark(pair: FakePair, command: tuple[str, ...]) -> None:
+    marks = plant(pair)
+    code, printed = pair.stack.program.run(*command, settings={"LOG_LEVEL": "DEBUG"})
+    assert code == 0
+    assert unseen(pair, marks, printed)
+
+
+def test_the_daemon_shows_no_mark_in_good_cycles_and_bad_ones(pair: FakePair) -> None:
+    marks = plant(pair)
+    with pair.stack.start("daemon", SYNC_INTERVAL_SECONDS="1", LOG_LEVEL="DEBUG") as daemon:
+        until(lambda: len(pair.copies()) == 2)
+        pair.source.misbehave(on("EXAMINE"), ECHO)
+        cycles = pair.source.connections
+        until(lambda: pair.source.connections >= cycles + 2)
+        daemon.send_signal(signal.SIGTERM)
+        printed, _ = daemon.communicate(timeout=20)
+    assert daemon.returncode == 0
+    assert sum(event["event"] == "cycle_finished" for event in parsed(printed)) >= 2
+    assert unseen(pair, marks, printed)
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("fault", ["HTML", "busy", "revoked", "quoted in a refusal", "quoted in an error page"])
+def test_no_answer_of_a_token_endpoint_shows_a_mark(pair: FakePair, side: Side, fault: str) -> None:
+    marks = plant(pair)
+    account = pair.stack.gmail if side is Side.SOURCE else pair.stack.outlook
+    quoted = f"{account.address} sent {account.refresh_token} {account.client_secret}"
+    answer = {
+        "HTML": HTML_WELCOME_PAGE,
+        "busy": SERVER_BUSY,
+        "revoked": Answer.of(400, error="invalid_grant", error_description="AADSTS70000: revoked"),
+        "quoted in a refusal": Answer.of(400, error="invalid_grant", error_description=quoted),
+        "quoted in an error page": Answer(500, f"<html>{quoted}</html>".encode(), "text/html"),
+    }[fault]
+    pair.stack.authority.answer_next(side, *[answer] * 20)
+    code, printed = pair.stack.program.run("run-once", settings={"LOG_LEVEL": "DEBUG"})
+    assert code in (75, 77)
+    assert unseen(pair, marks, printed)
+
+
+@pytest.mark.parametrize("command", [("run-once",), ("run-once", "--dry-run"), ("table", "create")])
+def test_a_table_that_may_not_be_used_shows_no_mark(pair: FakePair, command: tuple[str, ...]) -> None:
+    marks = plant(pair)
+    denied = Refusal(400, "AccessDeniedException", f"User {GMAIL} may not: {' '.join(marks)}")
+    upstream = urlsplit(pair.stack.aws.endpoint)
+    with DynamoDBProxy(str(upstream.hostname), upstream.port or 0) as proxy:
+        for operation in ("DescribeTable", "CreateTable", "GetItem", "PutItem", "UpdateItem", "Query", "BatchGetItem"):
+            proxy.plan_always(operation, denied)
+        code, printed = pair.stack.program.run(*command, settings={"LOG_LEVEL": "DEBUG", "AWS_ENDPOINT_URL": proxy.url})
+    assert code == 75
+    assert unseen(pair, marks, printed)
+
+
+def test_a_table_that_is_not_there_shows_no_mark(pair: FakePair) -> None:
+    marks = plant(pair)
+    code, printed = pair.stack.program.run("run-once", settings={"LOG_LEVEL": "DEBUG", "DYNAMODB_TABLE": "missing"})
+    assert code == 75
+    assert unseen(pair, marks, printed)
