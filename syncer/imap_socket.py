@@ -115,14 +115,17 @@ class TlsSocket:
 
 
 def _connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to the first address that answers; what is left of ``timeout`` is the socket's, for the handshake."""
+    """Connect to the first address that answers; what is left of ``timeout`` is the socket's, for the handshake.
+
+    Raises OSError: what the first address said, as the others may be of a family that this machine does not have.
+    """
     deadline = time.monotonic() + timeout
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:  # a label that is empty or too long
         raise socket.gaierror(socket.EAI_NONAME, "no host name") from None
     found.sort(key=lambda info: info[0] != socket.AF_INET)
-    failure: OSError = TimeoutError("timed out")
+    failure: OSError | None = None
     for family, kind, protocol, _, address in found:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -134,7 +137,7 @@ def _connect(host: str, port: int, timeout: float) -> socket.socket:
             sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_HANDSHAKE))
         except OSError as error:
             sock.close()
-            failure = error
+            failure = failure or error
         else:
             return sock
-    raise failure
+    raise failure or TimeoutError("timed out")

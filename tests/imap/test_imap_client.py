@@ -565,7 +565,7 @@ HOSTILE = [
     pytest.param(Raw(b"<tag> MAYBE\r\n"), "a tagged answer that is none", id="a status that is none"),
     pytest.param(Raw(b"<tag>\r\n"), "a tagged answer that is none", id="a tag and nothing else"),
     pytest.param(Raw(b"<tag> OK done\r\n<tag> OK done\r\n"), None, id="answered twice"),
-    pytest.param(Raw(os.urandom(300) + b"\r\n"), "an answer without a question", id="garbage"),
+    pytest.param(Raw(bytes(range(128, 256)) + b"\r\n"), "an answer without a question", id="garbage"),
     pytest.param(Raw(b"*\r\n"), "an answer without a question", id="an asterisk"),
     pytest.param(Trickle(octets=1, pause=0.2), "no answer within", id="a slow drip"),
 ]
@@ -577,7 +577,8 @@ def test_a_lying_server_gets_a_named_end_in_bounded_time_and_memory(
     gmail: FakeGmail, connect: Connect, action: Action, reason: str | None
 ) -> None:
     gmail.deliver(MAIL)
-    client = connect(gmail.port, timeout=NO_WAITING, signed_in=True)
+    # Only who has to run into the time-out gets a short one: a busy machine takes its time over a flood.
+    client = connect(gmail.port, timeout=NO_WAITING if reason == "no answer within" else WAIT / 2, signed_in=True)
     ok(client.submit(b"EXAMINE INBOX"))
     gmail.misbehave(on("UID FETCH"), action)
 
