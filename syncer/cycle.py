@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from datetime import time as time_of_day
 from typing import Final
 
 from syncer import logging_utils
 from syncer.access_tokens import AccessTokens
+from syncer.adopt import Adoption, AdoptReport
+from syncer.audit import Audit, AuditReport
 from syncer.config import Config
 from syncer.cycle_state import EngineSettings, Summary, World
 from syncer.dynamodb_client import make_client
@@ -25,7 +28,7 @@ from syncer.dynamodb_state import DynamoDBState
 from syncer.errors import SignInRefused
 from syncer.gmail_imap import GmailDialect, GmailMailbox
 from syncer.imap_session import Dialect, Endpoint, ImapSession
-from syncer.model import EXIT_CONFIG, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome
+from syncer.model import EXIT_CONFIG, EXIT_FINDINGS, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome
 from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
 from syncer.sync_engine import SyncEngine
@@ -43,6 +46,27 @@ _EXIT_CODES: Final = {
 def exit_code(summary: Summary) -> int:
     """Return the exit code that tells how a cycle ended (see the README)."""
     return EXIT_CONFIG if summary.faults else _EXIT_CODES.get(summary.outcome, EXIT_NOT_NOW)
+
+
+def work_exit_code(report: AuditReport | AdoptReport) -> int:
+    """Return the exit code of work that a person asked for: that another run holds the lease is no success of it."""
+    if report.faults:
+        return EXIT_CONFIG
+    if report.outcome is Outcome.OK:
+        return EXIT_OK
+    return EXIT_SIGN_IN if report.outcome is Outcome.AUTH_FAILED else EXIT_NOT_NOW
+
+
+def audit_exit_code(report: AuditReport, repair: Summary | None = None) -> int:
+    """Return the exit code of an audit, and of the cycle that repaired what it found, if one was run."""
+    if report.outcome is not Outcome.OK:
+        return work_exit_code(report)
+    if repair is None:
+        return EXIT_OK if report.is_clean else EXIT_FINDINGS
+    if repair.outcome is not Outcome.OK or repair.faults:
+        return exit_code(repair) or EXIT_NOT_NOW
+    is_mended = not (repair.failed or repair.in_doubt or repair.backlog)
+    return EXIT_OK if is_mended and report.is_clean_but_for_missing else EXIT_FINDINGS
 
 
 class Runner:
@@ -82,11 +106,28 @@ class Runner:
 
     def run(self) -> Summary:
         """Run one cycle under a run id of its own. Raises nothing that is not a bug."""
+        with self._run_id() as run_id:
+            engine = SyncEngine(self._world(), _engine_settings(self._config), run_id)
+            return engine.dry_run() if self._dry_run else engine.run()
+
+    def audit(self, *, days: float, repair: bool = False) -> AuditReport:
+        """Compare mailboxes and records; with ``repair``, have the next cycle copy what is missing."""
+        with self._run_id() as run_id:
+            return Audit(self._world(), _engine_settings(self._config), run_id, days=days, repair=repair).run()
+
+    def adopt(self, *, since: date | None = None) -> AdoptReport:
+        """Rebuild the records from both mailboxes; what arrived before ``since`` (UTC) is not wanted."""
+        moment = datetime.combine(since, time_of_day(), UTC).timestamp() if since is not None else 0.0
+        with self._run_id() as run_id:
+            return Adoption(self._world(), _engine_settings(self._config), run_id, since=moment).run()
+
+    @contextmanager
+    def _run_id(self) -> Iterator[str]:
+        """Bind a run id of its own to what is logged, and save tokens at the end."""
         run_id = str(uuid.uuid4())
         logging_utils.bind(run_id=run_id)
         try:
-            engine = SyncEngine(self._world(), _engine_settings(self._config), run_id)
-            return engine.dry_run() if self._dry_run else engine.run()
+            yield run_id
         finally:
             self._tokens.flush()
             logging_utils.bind(run_id=None)

@@ -57,6 +57,7 @@ WATERMARK_OPTIONAL: Final = (
     "lookback_twice",
     "lookback_once",
     "lookback_reached",
+    "wanted_since",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -151,6 +152,8 @@ def watermark_item(watermark: Watermark) -> Item:
         item["lookback_twice"] = number(watermark.look_back.twice)
         item["lookback_once"] = number(watermark.look_back.once)
         item["lookback_reached"] = number(watermark.look_back.reached)
+    if watermark.wanted_since:
+        item["wanted_since"] = number(watermark.wanted_since)
     return {name: value for name, value in item.items() if value != {"M": {}}}
 
 
@@ -241,6 +244,7 @@ def watermark_of(item: Item) -> Watermark:
             source_mailbox=_text_of(item, "source_mailbox"),
             destination_mailbox=_text_of(item, "destination_mailbox"),
             look_back=_look_back_of(item),
+            wanted_since=_float_or_none(item, "wanted_since") or 0.0,
         )
 
 

@@ -9,15 +9,16 @@ says nothing about any one of them, nor does silence: those are asked for again,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final
 
 from syncer.errors import AuthError, ConfigError, MessageRefused, SignInRefused, SyncError, Throttled, Unavailable
+from syncer.fingerprint import HEADER_FIELDS, fingerprint
 from syncer.imap_responses import Parts
 from syncer.imap_session import ImapSession, MailboxMissing, Selected
 from syncer.imap_utils import FetchValue, format_search_date, number, parse_fetch, parse_internaldate
-from syncer.model import MessageKey, Side, SourceMessage
+from syncer.model import Fingerprint, MessageKey, Side, SourceMessage
 from syncer.uid_set import UidSet
 
 _DAY: Final = 86_400.0
@@ -117,6 +118,19 @@ class GmailMailbox:
         """
         return self._session.uid_search(f"SINCE {format_search_date(moment - _DAY)}")
 
+    def headers(self, messages: Sequence[SourceMessage]) -> Mapping[MessageKey, Fingerprint]:
+        """Return by what copies of these messages are recognised; one that is not served has no entry.
+
+        What is not served at first is asked for a second time (PROVIDERS 1.3). Raises Unavailable, Throttled.
+        """
+        waiting = {message.key.uid: message for message in messages}
+        found: dict[MessageKey, Fingerprint] = {}
+        for _ in range(2):
+            for uid, header in self._headers(UidSet(waiting)).items():
+                message = waiting.pop(uid)
+                found[message.key] = fingerprint(header, message.received_at)
+        return found
+
     def fetch(self, messages: Sequence[SourceMessage]) -> list[Future[bytes | bytearray]]:
         """Fetch bodies, many in one command where they are small; one future for each message.
 
@@ -169,6 +183,27 @@ class GmailMailbox:
             SourceMessage(MessageKey(self._uidvalidity, uid), size, internaldate, received_at, msgid)
             for uid, size, internaldate, received_at, msgid in (found[uid] for uid in sorted(found))
         ]
+
+    def _headers(self, uids: UidSet) -> dict[int, bytes | bytearray]:
+        found: dict[int, bytes | bytearray] = {}
+
+        def take(parts: Parts) -> bool:
+            items = _fetch_items(parts) or {}
+            name = next((name for name in items if name.startswith("BODY[HEADER.FIELDS")), None)
+            uid = _uid(items)
+            if name is None or uid is None or uid not in uids:
+                return False
+            header = items[name]
+            found[uid] = header if isinstance(header, bytes | bytearray) else b""  # NIL: a message all the same
+            return True
+
+        items = f"UID BODY.PEEK[HEADER.FIELDS ({HEADER_FIELDS})]"
+        for asked in [self._session.uid_fetch(part, items, take) for part in _split(uids)]:
+            try:
+                asked.result()
+            except MessageRefused as refused:
+                raise Unavailable(Side.SOURCE, f"the headers were refused: {refused}") from None
+        return found
 
     # -- bodies
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,9 @@ except ImportError:
 import logging
 
 from syncer import config as settings
+from syncer.audit import AuditReport, What
 from syncer.config import Config
-from syncer.cycle import Runner, exit_code
+from syncer.cycle import Runner, audit_exit_code, exit_code, work_exit_code
 from syncer.daemon import Stopper, log_bug, run_for_ever
 from syncer.errors import ConfigError, StateUnavailable
 from syncer.logging_utils import log_event, set_up
@@ -60,7 +62,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 the cycle completed; 75 not now, try again later; 77 a person must
-    sign in again; 78 settings are wrong; 70 a bug.
+    sign in again; 78 settings are wrong; 70 a bug; 1 audit found something.
     """
 
 
@@ -101,6 +103,54 @@ def daemon(dry_run: bool) -> None:
         Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
     ):
         run_for_ever(runner.run, stopper, config.sync_interval_seconds)
+
+
+@cli.command(epilog=_settings_help())
+@click.option(
+    "--days", type=click.FloatRange(0, 36500, min_open=True), default=7, show_default=True, help="How far back to look."
+)
+@click.option("--repair", is_flag=True, help="Copy what is missing, by one ordinary cycle.")
+@click.option("--json", "as_json", is_flag=True, help="Draw no table; the log lines on stdout tell everything.")
+def audit(days: float, repair: bool, as_json: bool) -> None:
+    """Compare both mailboxes and the records: tell what is missing, duplicate, unsettled or gone.
+
+    Exit code 0: nothing is missing, duplicate or unsettled; 1: something is.
+
+    \b
+    Example:
+      syncer audit --days 30 --repair
+    """
+    config = _load()
+    stopper = Stopper()
+    with stopper.on_signals(), Runner(config, stop=stopper.signal) as runner:
+        report = runner.audit(days=days, repair=repair)
+        if not as_json and sys.stderr.isatty():
+            _draw_audit(report)
+        repaired = runner.run() if report.can_repair else None
+    sys.exit(audit_exit_code(report, repaired))
+
+
+@cli.command(epilog=_settings_help())
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="Leave out what arrived before this day (UTC): it is not copied either.",
+)
+def adopt(since: datetime | None) -> None:
+    """Rebuild the records from both mailboxes, after the table was lost or another tool did the copying.
+
+    Nothing is copied. What is in the destination already is recorded as copied; the next cycle copies the rest.
+
+    \b
+    Example:
+      syncer adopt --since 2026-01-31 && syncer run-once
+    """
+    config = _load()
+    stopper = Stopper()
+    with stopper.on_signals(), Runner(config, stop=stopper.signal) as runner:
+        report = runner.adopt(since=since.date() if since is not None else None)
+    sys.exit(work_exit_code(report))
 
 
 @cli.group()
@@ -158,6 +208,21 @@ def _load() -> Config:
     config = settings.load(env_file=ENV_FILE)
     set_up(config.log_level)
     return config
+
+
+def _draw_audit(report: AuditReport) -> None:
+    """Show a person what an audit found: numbers, never what is in a mail."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table("what", "UIDVALIDITY", "UID", "why", title=f"audit: {report.outcome}")
+    for finding in report.findings:
+        drawn.add_row(finding.what, str(finding.key.uidvalidity), str(finding.key.uid), finding.reason)
+    console = Console(stderr=True, markup=False)
+    if report.findings:
+        console.print(drawn)
+    counts = ", ".join(f"{report.count(what)} {what}" for what in What)
+    console.print(f"{report.listed} listed, {report.copied} copied, {report.waiting} waiting; {counts}")
 
 
 @contextlib.contextmanager

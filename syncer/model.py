@@ -194,6 +194,8 @@ class Watermark:
     """Where the copies of the last cycle went."""
     look_back: LookBack | None = None
     """None before the first cycle."""
+    wanted_since: float = 0.0
+    """What arrived before this was left out when the program was first run, and is not missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +307,7 @@ class Outcome(StrEnum):
 
 
 EXIT_OK: Final = 0
+EXIT_FINDINGS: Final = 1
 EXIT_BUG: Final = 70
 EXIT_NOT_NOW: Final = 75
 EXIT_SIGN_IN: Final = 77

@@ -6,7 +6,7 @@ contract suites.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +18,7 @@ from syncer.model import (
     CopyUid,
     DestinationView,
     Fence,
+    Fingerprint,
     Identity,
     Lease,
     Loaded,
@@ -47,6 +48,7 @@ class Source(Protocol):
     def open(self, wanted: UidSet) -> tuple[SelectedMailbox, list[SourceMessage]]: ...
     def listing(self, uids: UidSet) -> list[SourceMessage]: ...
     def since(self, moment: float) -> UidSet: ...
+    def headers(self, messages: Sequence[SourceMessage]) -> Mapping[MessageKey, Fingerprint]: ...
     def fetch(self, messages: Sequence[SourceMessage]) -> list[Future[bytes | bytearray]]: ...
     def probe(self) -> None: ...
     def close(self) -> None: ...

@@ -72,12 +72,17 @@ class Progress:
         Of what lies between, up to ``upto``, only what arrived at ``since`` or later is wanted.
         """
         self._uidvalidity = uidvalidity
-        self._horizon, self._reached = horizon, 0
+        self._horizon, self._reached = horizon, 0 if uidvalidity != self._base.uidvalidity else self._reached
         self._listed, self._next_listed, self._unsettled = (), 0, set()
         # Failed messages of the old UIDVALIDITY cannot be fetched by their UID any more: the window
         # reaches back to them, and they arrive under their new UIDs.
         self._failing = {key: at for key, at in self._failing.items() if key.uidvalidity == uidvalidity}
-        self._base = replace(self._base, window_since=since, window_upto=upto, look_back=None)
+        # A later resync wants less, because the rest was dealt with: that is missed if it is not there.
+        first = self._base.uidvalidity is None
+        wanted_since = since if first else min(since, self._base.wanted_since)
+        self._base = replace(
+            self._base, window_since=since, window_upto=upto, wanted_since=wanted_since, look_back=None
+        )
 
     @property
     def look_back(self) -> LookBack | None:
@@ -87,6 +92,16 @@ class Progress:
     @look_back.setter
     def look_back(self, look_back: LookBack) -> None:
         self._base = replace(self._base, look_back=look_back)
+
+    def reopen(self, keys: Iterable[MessageKey], since: float) -> None:
+        """Have messages copied that have no record, the oldest of which arrived at ``since``.
+
+        Until that is done, a resync reaches back to them.
+        """
+        for key in keys:
+            self._open.setdefault(key.uidvalidity, set()).add(key.uid)
+            self._fences.setdefault(key, None)
+        self._base = replace(self._base, window_since=since)
 
     def wanted(self, message: SourceMessage) -> bool:
         """Tell whether a listed message is to be copied, as far as the window of a resync goes."""

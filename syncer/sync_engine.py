@@ -28,20 +28,20 @@ from syncer.errors import (
     SideError,
     StateUnavailable,
     SyncError,
-    Throttled,
 )
 from syncer.lease_keeper import LeaseKeeper
 from syncer.ledger import Ledger
 from syncer.listing import Listing
 from syncer.logging_utils import log_event
 from syncer.lookback import begin_look_back, find_missed
-from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage, Watermark
+from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage
+from syncer.outcomes import is_held, report
 from syncer.pace import Pace
 from syncer.ports import Destination, Source
 from syncer.progress import Progress
 from syncer.resync import meet_new_uidvalidity
 from syncer.settling import settle_what_is_in_doubt
-from syncer.sync_plan import SUSPICIOUS_REFUSALS, Step, outage_pause, plan_new, plan_open
+from syncer.sync_plan import SUSPICIOUS_REFUSALS, Step, mailbox_faults, outage_pause, plan_new, plan_open
 from syncer.uid_set import UidSet
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class SyncEngine:
             found = self._world.store.peek()
         except StateUnavailable as error:
             return self._finish(self._report(error), began)
-        if self._is_held(found, Side.SOURCE, clock.now()):
+        if is_held(found, Side.SOURCE, clock.now()):
             return self._finish(Outcome.THROTTLED, began, last_uid=found.last_uid)
         dry = DryRun(self._world, self._settings, found)
         try:
@@ -123,7 +123,7 @@ class SyncEngine:
     # -- the work of a cycle
 
     def _work(self, cycle: CycleState) -> Outcome:
-        if self._is_held(cycle.found, Side.SOURCE, cycle.started_at):
+        if is_held(cycle.found, Side.SOURCE, cycle.started_at):
             return Outcome.THROTTLED
         self._read_open(cycle)
         self._check_mailboxes(cycle)
@@ -155,34 +155,13 @@ class SyncEngine:
             asked = listing.next_window()
             listed = source.listing(asked)
 
-    @staticmethod
-    def _is_held(found: Watermark, side: Side, now: float) -> bool:
-        """Tell whether a side asked to be left alone for longer."""
-        until = found.not_before.get(side, 0.0)
-        if until <= now:
-            return False
-        log_event(logger, logging.WARNING, "throttled", side=side, until=until, kept=True)
-        return True
-
     def _check_mailboxes(self, cycle: CycleState) -> None:
         """Make sure that the records' UIDs are UIDs of the mailboxes that are set.
 
-        Two mailboxes of one account may have the same UIDVALIDITY: nothing but the name tells them apart.
         Raises ConfigError: a mailbox was changed, and the records cannot follow.
         """
-        found, now = cycle.found, self._settings
-        faults = []
-        if found.source_mailbox and found.source_mailbox.casefold() != now.source_mailbox.casefold():
-            faults.append(
-                f"GMAIL_SOURCE_FOLDER was {found.source_mailbox!r} and is now {now.source_mailbox!r}, but the records"
-                " hold UIDs of the first: set it back, or copy the other folder with a DYNAMODB_TABLE of its own"
-            )
-        moved = found.destination_mailbox.casefold() != now.destination_mailbox.casefold()
-        if cycle.pending and found.destination_mailbox and moved:
-            faults.append(
-                f"OUTLOOK_TARGET_FOLDER was {found.destination_mailbox!r} and is now {now.destination_mailbox!r}, but"
-                f" {len(cycle.pending)} messages are in doubt in the first: set it back until in_doubt is 0"
-            )
+        now = self._settings
+        faults = mailbox_faults(cycle.found, now.source_mailbox, now.destination_mailbox, len(cycle.pending))
         if faults:
             raise ConfigError(faults)
         cycle.progress.name_mailboxes(now.source_mailbox, now.destination_mailbox)
@@ -246,7 +225,7 @@ class SyncEngine:
 
     def _why_not_now(self, cycle: CycleState) -> Outcome | None:
         """Return why the destination is not contacted although there is work for it; None: it is."""
-        if self._is_held(cycle.found, Side.DESTINATION, cycle.started_at):
+        if is_held(cycle.found, Side.DESTINATION, cycle.started_at):
             return Outcome.THROTTLED
         return self._world.stop()
 
@@ -335,31 +314,15 @@ class SyncEngine:
 
     def _report(self, error: SyncError, cycle: CycleState | None = None) -> Outcome:
         """Log what ended a cycle early, keep what a side asked for, and return the outcome."""
-        if isinstance(error, StateUnavailable):
-            log_event(logger, logging.ERROR, "state_unavailable", reason=str(error))
-            return Outcome.STATE_UNAVAILABLE
-        if isinstance(error, LeaseLost):
-            log_event(logger, logging.WARNING, "lease_held", reason=str(error))
-            return Outcome.LEASE_HELD
-        if not isinstance(error, SideError):
-            raise error
-        if isinstance(error, AuthError):
-            log_event(logger, logging.ERROR, "auth_failed", side=error.side, reason=error.reason, remedy=error.remedy)
-            return Outcome.AUTH_FAILED
-        if isinstance(error, Throttled):
-            until = self._world.clock.now() + error.seconds
-            if cycle is not None:
-                cycle.progress.hold(error.side, until)
-            log_event(logger, logging.WARNING, "throttled", side=error.side, until=until, reason=error.reason)
-            return Outcome.THROTTLED
-        is_source = error.side is Side.SOURCE
-        event = "source_unavailable" if is_source else "destination_unavailable"
-        log_event(logger, logging.ERROR, event, reason=error.reason)
+        hold = cycle.progress.hold if cycle is not None else None
+        outcome = report(error, self._world.clock.now(), hold)
+        if outcome not in (Outcome.SOURCE_UNAVAILABLE, Outcome.DESTINATION_UNAVAILABLE):
+            return outcome
         if cycle is not None and cycle.flow is not None and cycle.flow.refused_everything:
             pause = outage_pause(cycle.progress.count_outage())
             if pause:
                 cycle.progress.hold(Side.DESTINATION, self._world.clock.now() + pause)
-        return Outcome.SOURCE_UNAVAILABLE if is_source else Outcome.DESTINATION_UNAVAILABLE
+        return outcome
 
     @staticmethod
     def _close(cycle: CycleState) -> None:

@@ -143,6 +143,26 @@ def _doubled(pause: float, times: int) -> float:
 # -- where to begin
 
 
+def mailbox_faults(found: Watermark, source: str, destination: str, in_doubt: int) -> list[str]:
+    """Return why the records cannot be used with these mailboxes; nothing if they can.
+
+    Two mailboxes of one account may have the same UIDVALIDITY: nothing but the name tells them apart.
+    """
+    faults = []
+    if found.source_mailbox and found.source_mailbox.casefold() != source.casefold():
+        faults.append(
+            f"GMAIL_SOURCE_FOLDER was {found.source_mailbox!r} and is now {source!r}, but the records"
+            " hold UIDs of the first: set it back, or copy the other folder with a DYNAMODB_TABLE of its own"
+        )
+    moved = found.destination_mailbox.casefold() != destination.casefold()
+    if in_doubt and found.destination_mailbox and moved:
+        faults.append(
+            f"OUTLOOK_TARGET_FOLDER was {found.destination_mailbox!r} and is now {destination!r}, but"
+            f" {in_doubt} messages are in doubt in the first: set it back until in_doubt is 0"
+        )
+    return faults
+
+
 def window_start(found: Watermark, oldest_open: float | None, now: float, hours: float) -> float:
     """Return from which arrival time on messages are wanted after UIDVALIDITY changed, or on a first run.
 
@@ -243,7 +263,7 @@ def _without_copy(
         return Undecided("the destination mailbox was made anew since the message was sent")
     if view.fence.uidnext < fence.uidnext:
         return Undecided("the destination's UIDNEXT is lower than it was: its UIDs prove nothing")
-    if any(_can_be(record, seen, view) and _is_similar(record.fingerprint, seen.fingerprint) for seen in free):
+    if any(_can_be(record, seen, view) and is_similar(record.fingerprint, seen.fingerprint) for seen in free):
         return Undecided("a similar message is in the destination, and it is not certain that it is the copy")
     if UidSet.of_range(fence.uidnext, view.fence.uidnext - 1) - accounted:
         return Undecided("a message arrived in the destination since and is gone again: it may have been the copy")
@@ -258,13 +278,15 @@ def _can_be(record: UidRecord, seen: CopySeen, view: DestinationView) -> bool:
 
 
 def _is_copy(record: UidRecord, seen: CopySeen, *, may_be_invented: bool) -> bool:
+    mine = record.fingerprint
+    return mine is not None and is_copy(mine, seen.fingerprint, may_be_invented=may_be_invented)
+
+
+def is_copy(mine: Fingerprint, theirs: Fingerprint, *, may_be_invented: bool) -> bool:
     """Tell whether all that survives a server's rewriting is equal.
 
     ``may_be_invented``: the server may have made up a Message-ID for a message without one.
     """
-    mine, theirs = record.fingerprint, seen.fingerprint
-    if mine is None:
-        return False
     return (
         (mine.message_id == theirs.message_id or (may_be_invented and not mine.message_id))
         and mine.received_at == theirs.received_at
@@ -274,7 +296,7 @@ def _is_copy(record: UidRecord, seen: CopySeen, *, may_be_invented: bool) -> boo
     )
 
 
-def _is_similar(mine: Fingerprint, theirs: Fingerprint) -> bool:
+def is_similar(mine: Fingerprint, theirs: Fingerprint) -> bool:
     """Tell whether it could be a copy after all, with a field rewritten beyond recognition.
 
     Rather too often than too seldom: what is similar is reported to a person, what is not is sent again.

@@ -19,7 +19,7 @@ from zlib import crc32
 from syncer.errors import MessageRefused, NotDelivered, NotPermitted, OutcomeUnknown, SyncError, Unavailable
 from syncer.fingerprint import fingerprint
 from syncer.imap_utils import parse_internaldate
-from syncer.model import CopySeen, CopyUid, DestinationView, Fence, MessageKey, Side, SourceMessage
+from syncer.model import CopySeen, CopyUid, DestinationView, Fence, Fingerprint, MessageKey, Side, SourceMessage
 from syncer.uid_set import MAX_UID, UidSet
 
 Hook = Callable[[str, str], None]
@@ -197,6 +197,17 @@ class MemorySource:
         day = moment // DAY * DAY - DAY
         found = UidSet(uid for uid, mail in self._server.mails.items() if mail.received_at >= day)
         self._server.answer("since")
+        return found
+
+    def headers(self, messages: Sequence[SourceMessage]) -> dict[MessageKey, Fingerprint]:
+        self._server.call("headers")
+        mails = self._server.mails if self._stands else {}
+        found = {
+            m.key: fingerprint(mails[m.key.uid].body.partition(b"\r\n\r\n")[0] + b"\r\n\r\n", m.received_at)
+            for m in messages
+            if m.key.uid in mails
+        }
+        self._server.answer("headers")
         return found
 
     def fetch(self, messages: Sequence[SourceMessage]) -> list[Future[bytes | bytearray]]:

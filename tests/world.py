@@ -19,6 +19,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from syncer import cycle_state
+from syncer.adopt import Adoption, AdoptReport
+from syncer.audit import Audit, AuditReport
 from syncer.cycle_state import EngineSettings, Summary
 from syncer.errors import StateUnavailable
 from syncer.lookback import LOOK_BACK_SECONDS
@@ -204,6 +206,38 @@ class World:
         engine = SyncEngine(parts, self.settings, f"run-{next(self._runs)}")
         with self._led_by(script):
             return engine.dry_run() if dry else engine.run()
+
+    def audit(
+        self,
+        *,
+        days: float = 7.0,
+        repair: bool = False,
+        script: Hook | None = None,
+        stop: Callable[[], Outcome | None] = lambda: None,
+    ) -> AuditReport:
+        """Compare, and with ``repair`` leave what is missing open."""
+        parts = self._parts(Events(self.time, None), stop, 0.0, None)
+        with self._led_by(script):
+            return Audit(parts, self.settings, f"run-{next(self._runs)}", days=days, repair=repair).run()
+
+    def adopt(
+        self,
+        *,
+        since: float = 0.0,
+        script: Hook | None = None,
+        stop: Callable[[], Outcome | None] = lambda: None,
+    ) -> AdoptReport:
+        """Rebuild the records."""
+        parts = self._parts(Events(self.time, None), stop, 0.0, None)
+        with self._led_by(script):
+            return Adoption(parts, self.settings, f"run-{next(self._runs)}", since=since).run()
+
+    def lose_the_table(self) -> None:
+        """Somebody deleted it, and made another."""
+        self.table.watermark, self.table.owner = Watermark(), None
+        for records in (self.table.records, self.table.failures, self.table.holders):
+            records.clear()
+        self._seen = Watermark()
 
     def later(self, seconds: float = LEASE + 1) -> World:
         """Let time pass: by default until the next schedule, when a dead run's lease has ended."""

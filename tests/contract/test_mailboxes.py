@@ -337,6 +337,18 @@ def test_what_has_gone_is_not_listed_and_is_refused(source_world: World, source:
     assert [one.key.uid for one in source.listing(ALL)] == [uids[0], uids[2]]
 
 
+def test_headers_tell_the_fingerprint_of_the_whole_message(source_world: World, source: Source) -> None:
+    raws = [mail(number) for number in range(3)]
+    uids = [source_world.deliver(raw, AT) for raw in raws]
+    _, listed = source.open(ALL)
+    expected = {m.key: fingerprint(raw, m.received_at) for m, raw in zip(listed, raws, strict=True)}
+    assert source.headers(listed) == expected
+    assert source.headers([]) == {}
+    source_world.remove(uids[1])
+    source.probe()
+    assert sorted(source.headers(listed)) == [listed[0].key, listed[2].key]
+
+
 def test_bodies_are_served_octet_for_octet(source_world: World, source: Source) -> None:
     raws = [mail(number, number**3 * 20) for number in range(60)] + [mail(60, 5 << 20)]
     for raw in raws:

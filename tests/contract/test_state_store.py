@@ -253,6 +253,7 @@ def test_a_watermark_reads_back_as_written(store: Store) -> None:
         completed_at=NOW - 300,
         outages=2,
         look_back=LookBack(NOW - 600.125, twice=5, once=4_294_967_295, reached=9),
+        wanted_since=NOW - 90_000.25,
     )
     lease = leased(store)
     commit(store, lease, watermark=full)

@@ -621,3 +621,25 @@ def test_what_was_written_is_found_and_written_again_unchanged(
         look_back=LookBack(NOW, 1, 3, 2),
     )
     assert Progress(found).watermark(NOW) == found
+
+
+def test_a_later_resync_does_not_change_what_was_wanted_at_first() -> None:
+    progress = Progress(Watermark())
+    progress.start_anew(SOURCE, 10, since=NOW - 100, upto=20)
+    first = progress.watermark(NOW)
+    assert first.wanted_since == NOW - 100
+    later = Progress(first)
+    later.start_anew(SOURCE + 1, 0, since=NOW + 500, upto=5)
+    assert later.watermark(NOW).wanted_since == NOW - 100
+
+
+def test_what_is_reopened_is_open_and_a_resync_reaches_back_to_it() -> None:
+    progress = Progress(Watermark())
+    progress.start_anew(SOURCE, 10, since=0.0, upto=10)
+    progress.reopen([MessageKey(SOURCE, 4)], NOW - 50)
+    written = progress.watermark(NOW)
+    assert written.open == {SOURCE: UidSet([4])}
+    assert (written.last_uid, written.horizon, written.window_since) == (3, 10, NOW - 50)
+    progress.settle(MessageKey(SOURCE, 4))
+    progress.complete(NOW)
+    assert progress.watermark(NOW).window_since == 0.0
