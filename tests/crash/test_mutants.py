@@ -104,8 +104,8 @@ MUTANTS: Final = {
     ),
     "does not write with the claim that it is open": Mutant(
         "syncer/progress.py",
-        "        self._open.setdefault(key.uidvalidity, set()).add(key.uid)\n",
-        "",
+        "        self._open.setdefault(key.uidvalidity, set()).add(key.uid)\n        if fence is not None",
+        "        if fence is not None",
         (f"{KILLS}[gmail-dies]",),
         "out of sight",
     ),
