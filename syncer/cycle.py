@@ -14,12 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from syncer import logging_utils
 from syncer.access_tokens import AccessTokens
-from syncer.adopt import Adoption, AdoptReport
-from syncer.audit import Audit, AuditReport
 from syncer.config import Config
 from syncer.cycle_state import EngineSettings, Summary, World
 from syncer.dynamodb_client import make_client
@@ -33,6 +31,10 @@ from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
 from syncer.sync_engine import SyncEngine
 from syncer.token_store import store_of
+
+if TYPE_CHECKING:  # a schedule starts cycles all day long: it does not pay for what people run by hand
+    from syncer.adopt import AdoptReport
+    from syncer.audit import AuditReport
 
 _EXIT_CODES: Final = {
     Outcome.OK: EXIT_OK,
@@ -112,11 +114,15 @@ class Runner:
 
     def audit(self, *, days: float, repair: bool = False) -> AuditReport:
         """Compare mailboxes and records; with ``repair``, have the next cycle copy what is missing."""
+        from syncer.audit import Audit
+
         with self._run_id() as run_id:
             return Audit(self._world(), _engine_settings(self._config), run_id, days=days, repair=repair).run()
 
     def adopt(self, *, since: date | None = None) -> AdoptReport:
         """Rebuild the records from both mailboxes; what arrived before ``since`` (UTC) is not wanted."""
+        from syncer.adopt import Adoption
+
         moment = datetime.combine(since, time_of_day(), UTC).timestamp() if since is not None else 0.0
         with self._run_id() as run_id:
             return Adoption(self._world(), _engine_settings(self._config), run_id, since=moment).run()

@@ -75,13 +75,7 @@ def run_once(dry_run: bool) -> None:
     Example:
       syncer run-once --dry-run
     """
-    config = _load()
-    stopper = Stopper()
-    with (
-        _progress_bar() as on_progress,
-        stopper.on_signals(),
-        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
-    ):
+    with _runner(_load(), Stopper(), dry_run=dry_run) as runner:
         summary = runner.run()
     sys.exit(exit_code(summary))
 
@@ -97,11 +91,7 @@ def daemon(dry_run: bool) -> None:
     """
     config = _load()
     stopper = Stopper()
-    with (
-        _progress_bar() as on_progress,
-        stopper.on_signals(),
-        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
-    ):
+    with _runner(config, stopper, dry_run=dry_run) as runner:
         run_for_ever(runner.run, stopper, config.sync_interval_seconds)
 
 
@@ -223,6 +213,17 @@ def _draw_audit(report: AuditReport) -> None:
         console.print(drawn)
     counts = ", ".join(f"{report.count(what)} {what}" for what in What)
     console.print(f"{report.listed} listed, {report.copied} copied, {report.waiting} waiting; {counts}")
+
+
+@contextlib.contextmanager
+def _runner(config: Config, stopper: Stopper, *, dry_run: bool = False) -> Iterator[Runner]:
+    """Yield a runner that signals stop and whose progress a person at a terminal sees."""
+    with (
+        _progress_bar() as on_progress,
+        stopper.on_signals(),
+        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
+    ):
+        yield runner
 
 
 @contextlib.contextmanager
