@@ -1,0 +1,65 @@
+"""What commands share: reading the settings, help about them, a runner, a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from syncer import config as settings
+from syncer.config import Config
+from syncer.cycle import Runner
+from syncer.daemon import Stopper
+from syncer.logging_utils import set_up
+
+ENV_FILE: Final = Path(".env")
+
+
+def settings_help(*names: str) -> str:
+    """Return the settings a command reads, for the end of its help."""
+    chosen = [s for s in settings.SETTINGS if not names or s.name in names]
+    width = max(len(s.name) for s in chosen)
+    lines = [
+        f"  {s.name:<{width}}  {s.help}" + (f" (default: {s.default})" if s.default else " (required)" * s.required)
+        for s in chosen
+    ]
+    return "\b\nSettings (environment, or .env in this folder; NAME_FILE reads NAME from a file):\n" + "\n".join(lines)
+
+
+def load() -> Config:
+    """Read the settings and begin to log. Raises ConfigError."""
+    settings.lend_to_libraries(ENV_FILE)
+    config = settings.load(env_file=ENV_FILE)
+    set_up(config.log_level)
+    return config
+
+
+@contextlib.contextmanager
+def running(config: Config, stopper: Stopper, *, dry_run: bool = False) -> Iterator[Runner]:
+    """Yield a runner that signals stop and whose progress a person at a terminal sees."""
+    with (
+        _progress_bar() as on_progress,
+        stopper.on_signals(),
+        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
+    ):
+        yield runner
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """Draw a bar with the time left while a backlog is copied, if a person is watching; never into the log."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    same_terminal = sys.stdout.isatty()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=same_terminal, redirect_stderr=False
+    ) as bar:
+        task = bar.add_task("copying", total=None, visible=False)
+        yield lambda done, left: bar.update(task, completed=done, total=done + left, visible=True)
