@@ -170,14 +170,18 @@ class AccessTokens:
             return known.access_token
         answer = self._refreshers[side](known)
         rotated = answer.refresh_token is not None and answer.refresh_token != known.refresh_token
+        now = self._now()
         self._tokens = self._loaded(side).having(
             side,
             replace(
                 known,
                 access_token=answer.access_token,
                 expires_at=answer.expires_at,
-                obtained_at=self._now(),
+                obtained_at=now,
                 refresh_token=answer.refresh_token or known.refresh_token,
+                # Of a token that came from the environment, nobody knows more than when it was first used.
+                signed_in_at=known.signed_in_at or now,
+                renewed_at=now if rotated else known.renewed_at or now,
             ),
         )
         self._unsaved[side] = rotated or self._unsaved.get(side, False)

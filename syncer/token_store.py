@@ -3,7 +3,8 @@
 One JSON object holds both sides; what it holds beside our keys is kept::
 
     {"gmail":   {"client_id", "client_secret", "refresh_token", "access_token",
-                 "expires_at", "obtained_at", "seeded_from"},
+                 "expires_at", "obtained_at", "signed_in_at", "renewed_at",
+                 "refresh_expires_at", "seeded_from"},
      "outlook": {the same},
      "saved_at": ...}
 
@@ -277,7 +278,7 @@ def missing(tokens: Tokens) -> list[str]:
 
 
 _TEXTS: Final = ("client_id", "client_secret", "refresh_token", "access_token", "seeded_from")
-_TIMES: Final = ("expires_at", "obtained_at")
+_TIMES: Final = ("expires_at", "obtained_at", "signed_in_at", "renewed_at", "refresh_expires_at")
 
 
 def _parsed(data: bytes, setting: str) -> Tokens:

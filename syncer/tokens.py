@@ -39,6 +39,12 @@ class SideTokens:
     expires_at: float = 0.0
     obtained_at: float = 0.0
     """When the access token came, and with it the refresh token if that rotated."""
+    signed_in_at: float = 0.0
+    """When a person signed in: the refresh token, or its ancestor, was obtained by consent then."""
+    renewed_at: float = 0.0
+    """When the refresh token last changed: by sign-in, or because the provider sent a new one."""
+    refresh_expires_at: float = 0.0
+    """When the refresh token ends by the provider's own word; 0 where it gave none."""
     seeded_from: str = ""
     """SHA-256, in hex, of the environment's refresh token from which this one descends."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -635,3 +635,18 @@ def test_with_real_requests_a_revoked_grant_needs_a_person_and_a_bad_day_does_no
         tokens.renew(DESTINATION)
     again = AccessTokens(signed_in(authority, gmail, authority.sign_in(outlook)), store)
     assert authority.check("bob@outlook.com", again.get(DESTINATION), DESTINATION)
+
+
+def test_the_store_knows_when_somebody_signed_in_and_when_the_refresh_token_last_changed(
+    made: Make, file: Watched, clock: Clock
+) -> None:
+    tokens = made(file)
+    tokens.get(SOURCE)
+    tokens.get(DESTINATION)
+    clock.advance(86400)
+    tokens.get(SOURCE)
+    tokens.get(DESTINATION)
+
+    kept = file.load()
+    assert (kept.of(SOURCE).signed_in_at, kept.of(SOURCE).renewed_at) == (START, START)
+    assert (kept.of(DESTINATION).signed_in_at, kept.of(DESTINATION).renewed_at) == (START, START + 86400)
