@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from syncer import logging_utils
 from syncer.access_tokens import AccessTokens
+from syncer.clocks import elapsed
 from syncer.config import Config
 from syncer.cycle_state import EngineSettings, Summary, World
 from syncer.dynamodb_client import make_client
@@ -143,7 +144,7 @@ class Runner:
             store=self._state(),
             open_source=self._open_source,
             make_destination=self._make_destination,
-            clock=Clock(now=time.time, elapsed=_elapsed),
+            clock=Clock(now=time.time, elapsed=elapsed),
             new_token=lambda: uuid.uuid4().hex,
             stop=self._stop,
             spawn_commit=self._commits.submit,
@@ -206,9 +207,3 @@ def _engine_settings(config: Config) -> EngineSettings:
         source_mailbox=config.gmail_source_folder,
         destination_mailbox=config.outlook_target_folder,
     )
-
-
-def _elapsed() -> float:
-    """Return seconds that also pass while the machine sleeps, where the system counts them."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)

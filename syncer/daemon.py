@@ -11,10 +11,12 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
+from syncer.cycle_state import Summary
 from syncer.logging_utils import log_event
 from syncer.model import Outcome
 
@@ -54,14 +56,40 @@ class Stopper:
                 signal.signal(number, previous)
 
 
-def run_for_ever(cycle: Callable[[], object], stopper: Stopper, interval: float) -> None:
+class Watcher(Protocol):
+    """Who is told about cycles, one after the other and in the thread that runs them; raises nothing."""
+
+    def began(self) -> None:
+        """Note that a cycle begins."""
+
+    def progressed(self) -> None:
+        """Note that the cycle has settled one more message."""
+
+    def ended(self, summary: Summary | None) -> None:
+        """Note how the cycle ended; None: by a bug."""
+
+
+def run_watched(cycle: Callable[[], Summary], watchers: Sequence[Watcher]) -> Summary | None:
+    """Run one cycle and tell everybody; return None if it ended by a bug, which is logged."""
+    for watcher in watchers:
+        watcher.began()
+    try:
+        summary: Summary | None = cycle()
+    except Exception as error:  # noqa: BLE001 - a bug in one cycle must not end the service
+        log_bug(error)
+        summary = None
+    for watcher in watchers:
+        watcher.ended(summary)
+    return summary
+
+
+def run_for_ever(
+    cycle: Callable[[], Summary], stopper: Stopper, interval: float, watchers: Sequence[Watcher] = ()
+) -> None:
     """Call ``cycle`` every ``interval`` seconds until somebody says stop."""
     while True:
         began = time.monotonic()
-        try:
-            cycle()
-        except Exception as error:  # noqa: BLE001 - a bug in one cycle must not end the service
-            log_bug(error)
+        run_watched(cycle, watchers)
         if stopper.wait(interval - (time.monotonic() - began)):
             return
 

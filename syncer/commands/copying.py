@@ -6,9 +6,12 @@ import sys
 
 import click
 
-from syncer.commands.common import load, running, settings_help
+from syncer.clocks import elapsed
+from syncer.commands.common import load, pinger, running, settings_help
 from syncer.cycle import exit_code
-from syncer.daemon import Stopper, run_for_ever
+from syncer.daemon import Stopper, run_for_ever, run_watched
+from syncer.health import HealthFile
+from syncer.model import EXIT_BUG
 
 
 @click.command("run-once", epilog=settings_help())
@@ -20,9 +23,11 @@ def run_once(dry_run: bool) -> None:
     Example:
       syncer run-once --dry-run
     """
-    with running(load(), Stopper(), dry_run=dry_run) as runner:
-        summary = runner.run()
-    sys.exit(exit_code(summary))
+    config = load()
+    watchers = pinger(config)
+    with running(config, Stopper(), dry_run=dry_run) as runner:
+        summary = run_watched(runner.run, watchers)
+    sys.exit(EXIT_BUG if summary is None else exit_code(summary))
 
 
 @click.command(epilog=settings_help())
@@ -36,5 +41,8 @@ def daemon(dry_run: bool) -> None:
     """
     config = load()
     stopper = Stopper()
-    with running(config, stopper, dry_run=dry_run) as runner:
-        run_for_ever(runner.run, stopper, config.sync_interval_seconds)
+    watchers = pinger(config)
+    if config.health_file is not None:
+        watchers.append(HealthFile(config.health_file, config.sync_interval_seconds, elapsed))
+    with running(config, stopper, dry_run=dry_run, watchers=watchers) as runner:
+        run_for_ever(runner.run, stopper, config.sync_interval_seconds, watchers)
