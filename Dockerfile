@@ -24,7 +24,9 @@ LABEL org.opencontainers.image.title="gmail-outlook-syncer" \
 COPY --from=build /build/app /app
 ENV PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HEALTH_FILE=/tmp/syncer-health.json
 # Any other user will do (`user: "1026:100"` on a Synology): nothing here is written to but /tmp and the tokens' folder.
-RUN mkdir /tokens && chown 10001:10001 /tokens && python -m pip uninstall --quiet --yes --root-user-action=ignore pip
+RUN printf '#!/bin/sh\nexec python -m syncer "$@"\n' > /usr/local/bin/syncer && chmod 755 /usr/local/bin/syncer \
+    && mkdir /tokens && chown 10001:10001 /tokens \
+    && python -m pip uninstall --quiet --yes --root-user-action=ignore pip
 USER 10001:10001
 WORKDIR /
 STOPSIGNAL SIGTERM
