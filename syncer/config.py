@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -405,8 +405,10 @@ def load_some(
     return values
 
 
-def what_wins_over(names: Iterable[str], *, env_file: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return, of these settings, those of which a value in ``env_file`` does not count, with what counts instead.
+def what_wins_over(
+    values: Mapping[str, str], *, env_file: Path, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return those settings of which ``env_file`` holds one of these values in vain, with what counts instead.
 
     What counts is named as a person would look for it, never by its value.
     """
@@ -414,13 +416,14 @@ def what_wins_over(names: Iterable[str], *, env_file: Path, environ: Mapping[str
     env = _Environment({})
     env.read_file(env_file)
     winners: dict[str, str] = {}
-    for name in names:
+    for name, value in values.items():
         file = f"{name}_FILE"
         if env.read().get(file, "").strip():
             winners[name] = f"{file} in {env_file}"
-        for given in (name, file):  # of the environment's two, the file's name wins
-            if real.get(given, "").strip():
-                winners[name] = f"{given} in the environment"
+        if real.get(name, "").strip() not in ("", value):
+            winners[name] = f"{name} in the environment"
+        if real.get(file, "").strip():
+            winners[name] = f"{file} in the environment"
     return winners
 
 

@@ -10,6 +10,7 @@ try:
 except ImportError:
     sys.exit("The command line needs click and rich. In a checkout of the project: pip install '.[cli]'")
 
+from syncer.commands.auth import auth
 from syncer.commands.copying import daemon, run_once
 from syncer.commands.demo import demo
 from syncer.commands.records import adopt, audit, table
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (run_once, daemon, audit, adopt, table, demo):
+for command in (auth, run_once, daemon, audit, adopt, table, demo):
     cli.add_command(command)
 
 
