@@ -23,6 +23,10 @@ from syncer.token_store import replace_file
 MAX_BYTES: Final = 1 << 20
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@%+=,-]+")
 """Values that mean themselves without quotes, to python-dotenv and to a shell."""
+_REMARK: Final = re.compile(
+    r"""=[ \t]*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^'"\r\n][^\r\n]*?|)([ \t]+#[^\r\n]*)\s*\Z""", re.DOTALL
+)
+"""What stands behind a value as a remark."""
 
 
 def set_values(path: Path, values: Mapping[str, str]) -> bool:
@@ -87,7 +91,7 @@ def edited(text: str, values: Mapping[str, str]) -> str:
 def _replaced(original: str, line: str, newline: str) -> str:
     """Return the line in place of another of the same name, with what stood before and behind its assignment."""
     lead = re.match(r"(?:\s*)(?:export\s+)?", original)
-    behind = re.search(r"=[ \t]*(?!['\"])[^\r\n#]*?([ \t]+#[^\r\n]*)", original)
+    behind = _REMARK.search(original)
     return f"{lead[0] if lead else ''}{line}{behind[1] if behind else ''}{newline}"
 
 

@@ -23,6 +23,8 @@ class Screen:
     """The terminal."""
 
     def __init__(self) -> None:
+        self.kept = False
+        """Whether there is a token that was kept."""
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         if not (self._console.encoding or "").lower().startswith("utf"):
             self._marks = {_GOOD[0]: "ok", _BAD[0]: "x"}

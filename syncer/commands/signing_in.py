@@ -44,6 +44,7 @@ def gmail(client_file: Path | None, *, browser: bool, save: str | None, timeout:
         client = sign_in_gmail.find_client(config, target.stored(Side.SOURCE), client_file, Path())
         screen.title("Sign in to Gmail")
         screen.say(f"The OAuth client comes from {client.found}. The token will be kept in {target.where}.")
+        screen.say()
         with BrowserRedirect() as redirect:
             request = sign_in_gmail.GmailRequest.new(client, redirect.uri, redirect.state)
             _show_google(screen, request.address(config), browser=browser and has_browser())
@@ -67,6 +68,7 @@ def outlook(*, browser: bool, save: str | None, timeout: float) -> None:
         client = sign_in_outlook.find_client(config, target.stored(Side.DESTINATION), browser=browser)
         screen.title("Sign in to Outlook.com")
         screen.say(f"The app comes from {client.found}. The token will be kept in {target.where}.")
+        screen.say()
         microsoft = sign_in_outlook.MicrosoftSignIn(config, client)
         with contextlib.ExitStack() as stack:
             redirect = stack.enter_context(BrowserRedirect("localhost")) if browser else None
@@ -109,7 +111,7 @@ def _told(screen: Screen) -> Iterator[None]:
         sys.exit(EXIT_NOT_NOW)
     except KeyboardInterrupt:
         screen.say()
-        screen.bad("Stopped. Nothing was saved")
+        screen.bad("Stopped. The token is kept" if screen.kept else "Stopped. Nothing was saved")
         sys.exit(130)
 
 
@@ -207,6 +209,7 @@ def _pause(seconds: float, renew: Callable[[], None]) -> None:
 def _check(screen: Screen, config: SignInConfig, grant: Grant, probe: Callable[[], str]) -> Mailbox:
     """See what the token opens, and say so. Raises AuthError: another account."""
     setting = sign_in.SETTING_OF[config.side]
+    screen.say()
     screen.good(f"{sign_in.PROVIDER_OF[config.side]} gave a token for mail")
     with screen.waiting(lambda: "Signing in to the mail server"):
         mailbox = sign_in.check_account(config, grant, probe)
@@ -233,6 +236,7 @@ def _check(screen: Screen, config: SignInConfig, grant: Grant, probe: Callable[[
 def _save(screen: Screen, target: Target, config: SignInConfig, grant: Grant, mailbox: Mailbox) -> None:
     """Keep the token, which is good even if the mailbox could not be reached. Raises ConfigError, StoreUnavailable."""
     saved = target.save(config, grant)
+    screen.kept = True
     screen.good(f"The token is kept in {saved.where}" + (" all the same" if mailbox.problem else ""))
     for remark in saved.remarks:
         screen.warn(remark)
