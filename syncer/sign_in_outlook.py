@@ -61,7 +61,6 @@ REFUSALS: Final[Mapping[int | str, tuple[str, str]]] = {
         "Microsoft does not let this account sign in now",
         "sign in at account.live.com/activity in a browser and confirm that it was you; then run the command again",
     ),
-    70016: ("nobody entered the code in time", "run the command again; a code is good for about 15 minutes"),
     70019: ("nobody entered the code in time", "run the command again; a code is good for about 15 minutes"),
     70020: ("nobody entered the code in time", "run the command again; a code is good for about 15 minutes"),
     "expired_token": ("nobody entered the code in time", "run the command again; a code is good for about 15 minutes"),
