@@ -258,8 +258,8 @@ def _probe_once(config: SignInConfig, grant: Grant, pause: Callable[[float], Non
     session = ImapSession.connect(config.imap, OutlookDialect(), config.email, grant.access_token, pause=pause)
     try:
         there = session.status(config.mailbox) is not None
-        if not there:
-            session.status("INBOX")
+        if not there and session.status("INBOX") is None:
+            raise Unavailable(Side.DESTINATION, "the server says that there is no INBOX")
     finally:
         session.close()
     return (

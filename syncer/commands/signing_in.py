@@ -48,7 +48,8 @@ def gmail(client_file: Path | None, *, browser: bool, save: str | None, timeout:
         with BrowserRedirect() as redirect:
             request = sign_in_gmail.GmailRequest.new(client, redirect.uri, redirect.state)
             _show_google(screen, request.address(config), browser=browser and has_browser())
-            redirect.read_pasted(sys.stdin.fileno())
+            if sys.stdin is not None:  # None where it is closed
+                redirect.read_pasted(sys.stdin.fileno())
             with _concluding(redirect):
                 answer = _wait(screen, redirect, timeout, config.side, ERROR_PAGES)
                 grant = request.finish(config, answer)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import stat
 import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,6 +21,7 @@ from syncer.demo.authority import HTML_ERROR_PAGE, HTML_WELCOME_PAGE, SERVER_BUS
 from syncer.demo.certificates import Certificates
 from syncer.model import Side
 from syncer.sign_in_gmail import REFUSALS
+from tests.fakes import browse
 from tests.fakes.consent import elsewhere
 from tests.fakes.faults import FOREVER, Close, Reply, on
 from tests.stack.desk import Desk, desk_of
@@ -331,6 +334,28 @@ def test_ctrl_c_ends_it_without_a_trace(desk: Desk) -> None:
     assert "Stopped. Nothing was saved." in shown
     assert "Traceback" not in shown
     assert not (desk.folder / ".env").exists()
+
+
+def test_a_closed_standard_input_is_no_trouble(desk: Desk) -> None:
+    command = 'exec "$@" <&-'
+    browser = shlex.join([sys.executable, browse.__file__, "allow", "%s"])
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, "-m", "syncer", "auth", "gmail"],
+        env={**desk.environment, "BROWSER": browser},
+        cwd=desk.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""  # which is for programs; people read stderr
+
+
+def test_a_terminal_without_unicode_gets_plain_letters(desk: Desk) -> None:
+    session = desk.sign_in("outlook", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert session.exit_code == 0, session.shown
+    assert session.says("B7XK2QPLM", "ok IMAP works")
+    assert session.shown.isascii()
 
 
 def test_nobody_came_in_time(desk: Desk) -> None:
