@@ -56,7 +56,8 @@ class BrowserRedirect:
         self._host = host
         self._answers: queue.Queue[Mapping[str, str] | str] = queue.Queue()
         """The answer; before it, why what was pasted was none."""
-        self._taken = threading.Lock()
+        self._lock = threading.Lock()
+        self._taken: Mapping[str, str] | None = None
         self._verdict: tuple[str, str, str] | None = None
         self._concluded = threading.Event()
         self._page_waits = threading.Event()
@@ -110,19 +111,21 @@ class BrowserRedirect:
             on_rejected(answer)
         raise TimeoutError
 
-    def conclude(self, *, good: bool, title: str, words: str) -> None:
-        """Say in the browser how it ended, if an answer came by it."""
-        self._verdict = (_GOOD if good else _BAD, title, words)
+    def conclude(self, *, good: bool | None, title: str, words: str) -> None:
+        """Say in the browser how it ended, if an answer came by it; ``good`` is None where something is left to do."""
+        self._verdict = ({True: _GOOD, False: _BAD, None: _NEUTRAL}[good], title, words)
         self._concluded.set()
 
     def offer(self, parameters: Mapping[str, str]) -> str:
-        """Take an answer, if it is this sign-in's first; return what is wrong with it, or nothing."""
+        """Take an answer, if it is this sign-in's first, or that once more; return what is wrong with it, or nothing."""
         if not secrets.compare_digest(parameters.get("state", "").encode(), self.state.encode()):
             return "it does not belong to this sign-in"
         if "code" not in parameters and "error" not in parameters:
             return "it holds no answer"
-        if not self._taken.acquire(blocking=False):
-            return "the answer was received already"
+        with self._lock:
+            if self._taken is not None:
+                return "" if parameters == self._taken else "another answer was received already"
+            self._taken = parameters
         self._answers.put(parameters)
         return ""
 

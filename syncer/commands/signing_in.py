@@ -250,7 +250,7 @@ def _page(redirect: BrowserRedirect, mailbox: Mailbox, provider: str) -> None:
         redirect.conclude(good=True, title="You are signed in", words=words)
     else:
         words = "The token is kept, but the mailbox could not be reached yet. The terminal says what to do."
-        redirect.conclude(good=False, title="Signed in, with one thing to do", words=words)
+        redirect.conclude(good=None, title="Signed in, with one thing to do", words=words)
 
 
 def _end(screen: Screen, mailbox: Mailbox, next_command: str) -> None:
