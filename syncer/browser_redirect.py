@@ -117,7 +117,7 @@ class BrowserRedirect:
         self._concluded.set()
 
     def offer(self, parameters: Mapping[str, str]) -> str:
-        """Take an answer, if it is this sign-in's first, or that once more; return what is wrong with it, or nothing."""
+        """Take an answer, if it is the sign-in's first or that once more; return what is wrong with it, or nothing."""
         if not secrets.compare_digest(parameters.get("state", "").encode(), self.state.encode()):
             return "it does not belong to this sign-in"
         if "code" not in parameters and "error" not in parameters:
