@@ -20,7 +20,6 @@ import pytest
 from syncer.demo.authority import HTML_ERROR_PAGE, HTML_WELCOME_PAGE, SERVER_BUSY, Answer
 from syncer.demo.certificates import Certificates
 from syncer.model import Side
-from syncer.sign_in_gmail import REFUSALS
 from tests.fakes import browse
 from tests.fakes.consent import elsewhere
 from tests.fakes.faults import FOREVER, Close, Reply, on
@@ -188,12 +187,11 @@ def test_no_refresh_token_is_a_failure_with_its_remedy(desk: Desk) -> None:
     assert session.says("no refresh token", "myaccount.google.com/connections")
 
 
-@pytest.mark.parametrize("code", [code for code in REFUSALS if code != "access_denied"])
-def test_each_refusal_of_the_token_endpoint_has_its_words(desk: Desk, code: str) -> None:
-    desk.authority.answer_next(Side.SOURCE, Answer.of(400, error=code, error_description="canary"))
+def test_a_refusal_of_the_token_endpoint_has_cause_and_remedy(desk: Desk) -> None:
+    desk.authority.answer_next(Side.SOURCE, Answer.of(401, error="deleted_client", error_description="canary"))
     session = desk.sign_in("gmail")
     assert session.exit_code == 77
-    assert session.says(f"({code})", "-> ")
+    assert session.says("Google has deleted this OAuth client", "(deleted_client)", "-> ", "--client-secrets FILE")
     assert "canary" not in session.shown
 
 

@@ -11,7 +11,6 @@ import pytest
 from syncer.demo.authority import HTML_ERROR_PAGE, SERVER_BUSY, Answer
 from syncer.demo.certificates import Certificates
 from syncer.model import Side
-from syncer.sign_in_outlook import REFUSALS
 from tests.fakes.consent import AUTHORIZATION_PENDING, DECLINED, EXPIRED, SLOW_DOWN, elsewhere, microsoft_error
 from tests.fakes.faults import FOREVER, Close, Reply, on
 from tests.stack.desk import Desk, desk_of
@@ -86,14 +85,6 @@ def test_a_refusal_ends_the_waiting_with_cause_and_remedy(desk: Desk, answer: An
     assert session.says(said)
     assert "Trace ID" not in session.shown
     assert not (desk.folder / ".env").exists()
-
-
-@pytest.mark.parametrize("number", [key for key in REFUSALS if isinstance(key, int)])
-def test_each_number_has_its_words_before_a_code_is_shown(desk: Desk, number: int) -> None:
-    desk.authority.scripted_device_code.append(microsoft_error("invalid_request", number))
-    session = desk.sign_in("outlook")
-    assert session.exit_code == 77
-    assert session.says(REFUSALS[number][0], f"AADSTS{number})", "-> ", REFUSALS[number][1])
 
 
 def test_an_app_that_microsoft_does_not_know_is_named_with_account_types(desk: Desk) -> None:
