@@ -71,13 +71,20 @@ def target_of(option: str | None, config: SignInConfig, env_file: Path, now: Cal
     if not colon or not name or kind not in ("env", "file", "secretsmanager"):
         raise ConfigError(["--save has to be env:FILE, file:FILE or secretsmanager:NAME"])
     if kind == "env":
-        return EnvTarget(Path(name).expanduser(), env_file)
+        return EnvTarget(_path(name), env_file)
     if kind == "secretsmanager":
         return _secret(name, config, now)
-    path = Path(name).expanduser()
+    path = _path(name)
     used = config.tokens_file is not None and path.resolve() == config.tokens_file.resolve()
     remark = "" if used else f"set TOKENS_FILE={path.resolve()}: the program does not look into this file yet"
     return StoreTarget(_WritableFile(path), f"the file {path}", remark, now)
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody's home
+        raise ConfigError(["--save names a home folder that does not exist"]) from None
 
 
 def _secret(name: str, config: SignInConfig, now: Callable[[], float]) -> StoreTarget:

@@ -405,6 +405,7 @@ def test_a_place_that_cannot_keep_it_is_known_before_anybody_signs_in(desk: Desk
         ("file:no/where.json", "make the folder"),
         ("env:no/where", "make the folder"),
         ("nowhere", "--save has to be"),
+        ("file:~nobody-of-that-name/x", "home folder that does not exist"),
         ("secretsmanager:x", "AWS_REGION is required"),
     ):
         session = desk.sign_in("gmail", "--save", place)

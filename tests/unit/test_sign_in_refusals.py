@@ -144,6 +144,14 @@ def test_a_tenant_that_does_not_exist_is_a_fault_of_the_settings(authority: Sign
         microsoft(authority)
 
 
+def test_a_refusal_in_microsoft_s_page_reaches_the_person(authority: SignInAuthority) -> None:
+    under_way = microsoft(authority)
+    under_way.browser_address("http://localhost:1/", "ours")
+    described = {"error": "access_denied", "error_description": f"AADSTS65004: {CANARY} declined"}
+    with pytest.raises(AuthError, match=r"the consent was not given \(access_denied AADSTS65004\)"):
+        under_way.finish({**described, "state": "ours"})
+
+
 def test_an_answer_with_another_state_is_not_exchanged(authority: SignInAuthority) -> None:
     under_way = microsoft(authority)
     under_way.browser_address("http://localhost:1/", "ours")
