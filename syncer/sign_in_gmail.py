@@ -272,28 +272,21 @@ def _granted(client: Client, answer: Mapping[str, Any], now: float) -> Grant:
 
 
 def lifetime_warning(grant: Grant, now: float) -> tuple[str, str]:
-    """Return what there is to say about the refresh token's end, and what to do about it."""
+    """Return what there is to say about the refresh token's end, and what to do about it, if anything."""
+    left = grant.refresh_expires_at - now
     if not grant.refresh_expires_at:
-        return (
-            (
-                "Google named no end for this token. It ends after seven days all the same if the project's publishing "
-                "status is still 'Testing'"
-            ),
-            "look at Google Auth Platform, Audience, in the Google Cloud console",
-        )
-    days = (grant.refresh_expires_at - now) / 86400
-    if grant.refresh_expires_at - now <= TESTING_SECONDS:
-        return (
-            (
-                f"this token ends in {days:.1f} days: the Google project has the publishing status 'Testing', or you "
-                "allowed the access for a limited time"
-            ),
-            PUBLISH,
-        )
-    return (
-        f"this token ends in {days:.0f} days: you allowed the access for a limited time",
-        "run this command again before that",
-    )
+        return _NO_END_NAMED, ""
+    if left <= TESTING_SECONDS:
+        return f"this token ends in {left / 86400:.1f} days: {_TESTING}", PUBLISH
+    again = "run this command again before that"
+    return f"this token ends in {left / 86400:.0f} days: you allowed the access for a limited time", again
+
+
+_NO_END_NAMED: Final = (
+    "Google named no end for this token. If the project's status is still 'Testing', it ends in seven days all the "
+    "same: look at Google Auth Platform, Audience"
+)
+_TESTING: Final = "the Google project has the publishing status 'Testing', or you allowed the access for a limited time"
 
 
 def probe(config: SignInConfig, grant: Grant, *, pause: Callable[[float], None] = time.sleep) -> str:
