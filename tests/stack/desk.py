@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from tests.fakes import browse
 from tests.fakes.consent import SignInAuthority
 from tests.fakes.gmail import FakeGmail
 from tests.fakes.outlook import FakeOutlook
-from tests.stack.pair import GMAIL, OUTLOOK
+from tests.stack.pair import GMAIL, OUTLOOK, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,44 @@ class Session:
 
 
 @dataclass(slots=True)
+class Running:
+    """A command under way; what it shows goes to a file, of which nothing gets lost between two looks."""
+
+    process: subprocess.Popen[bytes]
+    screen: Path
+
+    def wait_for(self, pattern: str) -> str:
+        """Return what matches the pattern, once it is shown."""
+        found: list[str] = []
+
+        def look() -> bool:
+            match = re.search(pattern, self.screen.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            found.extend([match[0]] if match else [])
+            assert match or self.process.poll() is None, self.screen.read_text(encoding="utf-8", errors="replace")
+            return bool(match)
+
+        try:
+            until(look, 40)
+        except BaseException:
+            self.process.kill()
+            self.end()
+            raise
+        return found[0]
+
+    def end(self, pasted: str = "", *, send: signal.Signals | None = None) -> Session:
+        """Paste something, or send a signal; wait for the end."""
+        if send is not None:
+            self.process.send_signal(send)
+        try:
+            self.process.communicate(pasted.encode(), timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        return Session(self.process.returncode, self.screen.read_text(encoding="utf-8", errors="replace"))
+
+
+@dataclass(slots=True)
 class Desk:
     """The machine, and the world around it."""
 
@@ -57,24 +97,24 @@ class Desk:
         """The page that the browser ended at."""
         return (self.folder / "seen.html").read_text(encoding="utf-8")
 
-    def start(self, *arguments: str, choice: str = "allow", **settings: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, choice: str = "allow", **settings: str) -> Running:
         """Start ``syncer auth`` with a browser in which somebody makes the choice."""
         browser = shlex.join([sys.executable, browse.__file__, choice, "%s"])
-        return subprocess.Popen(
-            [sys.executable, "-m", "syncer", "auth", *arguments],
-            env={**self.environment, "BROWSER": browser, **settings},
-            cwd=self.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        screen = self.folder / f"screen-{len(list(self.folder.glob('screen-*')))}"
+        with screen.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "syncer", "auth", *arguments],
+                env={**self.environment, "BROWSER": browser, **settings},
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        return Running(process, screen)
 
     def sign_in(self, *arguments: str, choice: str = "allow", **settings: str) -> Session:
         """Run it to its end."""
-        with self.start(*arguments, choice=choice, **settings) as process:
-            shown, _ = process.communicate(timeout=60)
-        return Session(process.returncode, shown)
+        return self.start(*arguments, choice=choice, **settings).end()
 
     def tokens(self, name: str = "tokens.json") -> dict[str, Any]:
         """Return what a tokens file holds."""

@@ -23,7 +23,7 @@ from syncer.model import Side
 from tests.fakes import browse
 from tests.fakes.consent import elsewhere
 from tests.fakes.faults import FOREVER, Close, Reply, on
-from tests.stack.desk import Desk, desk_of
+from tests.stack.desk import Desk, Running, desk_of
 from tests.stack.pair import OUTLOOK
 
 SAVE = ("--save", "file:tokens.json")
@@ -240,13 +240,10 @@ def test_a_mail_server_that_refuses_the_right_account_does_not_cost_the_token(de
 # -- the redirect
 
 
-def address_from(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Read what is shown up to the address; return its query."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("https://"):
-            return dict(urllib.parse.parse_qsl(line.strip().partition("?")[2]))
-    raise AssertionError("no address was shown")
+def address_from(running: Running) -> dict[str, str]:
+    """Return the query of the address that is shown, once all that belongs to it is."""
+    address = running.wait_for(r"^https://\S+\n")
+    return dict(urllib.parse.parse_qsl(address.strip().partition("?")[2]))
 
 
 def answer_of(desk: Desk, query: dict[str, str]) -> str:
@@ -256,81 +253,66 @@ def answer_of(desk: Desk, query: dict[str, str]) -> str:
 
 
 def test_without_a_browser_the_answer_is_pasted(desk: Desk) -> None:
-    with desk.start("gmail", "--no-browser", *SAVE) as process:
-        query = address_from(process)
-        shown, _ = process.communicate(f"what?\n{answer_of(desk, query)}\n", timeout=30)
-    assert process.returncode == 0, shown
-    assert "paste it here" in shown
-    assert "That is of no use: it does not belong" in shown
+    running = desk.start("gmail", "--no-browser", *SAVE)
+    session = running.end(f"what?\n{answer_of(desk, address_from(running))}\n")
+    assert session.exit_code == 0, session.shown
+    assert session.says("paste it here", "That is of no use", "kept in")
     assert desk.opens(Side.SOURCE, desk.tokens()["gmail"]["refresh_token"])
     assert not (desk.folder / "seen.html").exists()  # no browser was opened
 
 
 def test_a_machine_without_a_display_is_known_by_itself(desk: Desk) -> None:
-    with desk.start("gmail", BROWSER="") as process:
-        query = address_from(process)
-        shown, _ = process.communicate(answer_of(desk, query) + "\n", timeout=30)
-    assert process.returncode == 0
-    assert "paste it here" in shown
+    running = desk.start("gmail", BROWSER="")
+    session = running.end(answer_of(desk, address_from(running)) + "\n")
+    assert session.exit_code == 0
+    assert session.says("paste it here")
 
 
 def test_a_pasted_answer_of_another_sign_in_is_refused_and_the_right_one_taken(desk: Desk) -> None:
-    with desk.start("gmail", "--no-browser") as process:
-        query = address_from(process)
-        foreign = answer_of(desk, {**query, "state": "x" * 43})
-        shown, _ = process.communicate(f"{foreign}\n{answer_of(desk, query)}\n", timeout=30)
-    assert process.returncode == 0
-    assert "does not belong to this sign-in" in shown
+    running = desk.start("gmail", "--no-browser")
+    query = address_from(running)
+    foreign = answer_of(desk, {**query, "state": "x" * 43})
+    session = running.end(f"{foreign}\n{answer_of(desk, query)}\n")
+    assert session.exit_code == 0
+    assert session.says("That is of no use: it does not belong to this sign-in", "IMAP works")
 
 
 def test_a_redirect_without_the_state_changes_nothing(desk: Desk) -> None:
-    with desk.start("gmail", "--no-browser") as process:
-        query = address_from(process)
-        for attempt in (
-            "?code=evil&state=guess",
-            "?code=evil",
-            "?state=" + query["state"],
-            "?code=1&code=2",
-            "favicon",
-        ):
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(query["redirect_uri"] + attempt, timeout=10)
-            assert refused.value.code in (400, 404)
-            refused.value.close()
-        process.communicate(answer_of(desk, query) + "\n", timeout=30)
-    assert process.returncode == 0
+    running = desk.start("gmail", "--no-browser")
+    query = address_from(running)
+    for attempt in ("?code=evil&state=guess", "?code=evil", "?state=" + query["state"], "?code=1&code=2", "favicon"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(query["redirect_uri"] + attempt, timeout=30)
+        assert refused.value.code in (400, 404)
+        refused.value.close()
+    assert running.end(answer_of(desk, query) + "\n").exit_code == 0
 
 
 def test_another_host_name_leads_nowhere(desk: Desk) -> None:
-    with desk.start("gmail", "--no-browser") as process:
-        query = address_from(process)
-        request = urllib.request.Request(answer_of(desk, query), headers={"Host": "evil.example"})
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=10)
-        refused.value.close()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+    running = desk.start("gmail", "--no-browser")
+    request = urllib.request.Request(answer_of(desk, address_from(running)), headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    refused.value.close()
     assert refused.value.code == 404
-    assert process.returncode == 130
+    assert running.end(send=signal.SIGINT).exit_code == 130
 
 
 def test_a_code_with_another_verifier_is_worthless(desk: Desk) -> None:
-    with desk.start("gmail", "--no-browser") as process:
-        query = address_from(process)
-        location = answer_of(desk, {**query, "code_challenge": "of-somebody-else"})
-        shown, _ = process.communicate(location + "\n", timeout=30)
-    assert process.returncode == 77
-    assert "(invalid_grant)" in shown
+    running = desk.start("gmail", "--no-browser")
+    query = address_from(running)
+    session = running.end(answer_of(desk, {**query, "code_challenge": "of-somebody-else"}) + "\n")
+    assert session.exit_code == 77
+    assert session.says("(invalid_grant)")
 
 
 def test_ctrl_c_ends_it_without_a_trace(desk: Desk) -> None:
-    with desk.start("gmail", "--no-browser") as process:
-        address_from(process)
-        process.send_signal(signal.SIGINT)
-        shown, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Stopped. Nothing was saved." in shown
-    assert "Traceback" not in shown
+    running = desk.start("gmail", "--no-browser")
+    running.wait_for("paste it here")
+    session = running.end(send=signal.SIGINT)
+    assert session.exit_code == 130
+    assert session.says("Stopped. Nothing was saved.")
+    assert "Traceback" not in session.shown
     assert not (desk.folder / ".env").exists()
 
 

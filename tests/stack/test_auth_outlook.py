@@ -178,16 +178,12 @@ def test_no_refresh_token_is_a_failure_with_its_remedy(desk: Desk) -> None:
 
 def test_ctrl_c_ends_the_waiting(desk: Desk) -> None:
     desk.authority.device_answers.extend([AUTHORIZATION_PENDING] * 100)
-    with desk.start("outlook") as process:
-        assert process.stdout is not None
-        shown = ""
-        while "B7XK2QPLM" not in shown:
-            shown += process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Stopped. Nothing was saved." in rest
-    assert "Traceback" not in rest
+    running = desk.start("outlook")
+    running.wait_for("B7XK2QPLM")
+    session = running.end(send=signal.SIGINT)
+    assert session.exit_code == 130
+    assert session.says("Stopped. Nothing was saved.")
+    assert "Traceback" not in session.shown
 
 
 def test_nobody_signed_in_in_time(desk: Desk) -> None:
