@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,16 +28,11 @@ def reads(path: Path, name: str) -> str:
 
 @given(TOKENS, TOKENS)
 def test_every_token_reads_back_as_it_was(first: str, second: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("A_TOKEN", raising=False)
-        folder = Path(os.environ.get("TMPDIR", "/tmp"))
-        path = folder / f".env-test-{os.getpid()}"
-        try:
-            set_values(path, {"A_TOKEN": first, "B_TOKEN": second})
-            set_values(path, {"B_TOKEN": first})
-            assert (reads(path, "A_TOKEN"), reads(path, "B_TOKEN")) == (first, first)
-        finally:
-            path.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ".env"
+        set_values(path, {"A_TOKEN": first, "B_TOKEN": second})
+        set_values(path, {"B_TOKEN": first})
+        assert (reads(path, "A_TOKEN"), reads(path, "B_TOKEN")) == (first, first)
 
 
 @pytest.mark.parametrize(
