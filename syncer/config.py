@@ -19,7 +19,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -357,9 +357,12 @@ def load(*, env_file: Path | None = None, environ: Mapping[str, str] | None = No
     faults += _combination_faults(env, values)
     if faults:
         raise ConfigError(faults)
-    # People copy this URL with the tenant at its end.
-    authority = values["ms_authority"].rstrip("/").removesuffix(f"/{values['ms_tenant']}").rstrip("/")
-    return Config(**{**values, "ms_authority": authority})
+    return Config(**{**values, "ms_authority": _without_tenant(values["ms_authority"], values["ms_tenant"])})
+
+
+def _without_tenant(authority: str, tenant: str) -> str:
+    """Return the URL of the identity platform: people copy it with the tenant at its end."""
+    return authority.rstrip("/").removesuffix(f"/{tenant}").rstrip("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,24 +380,67 @@ TABLE_SETTINGS: Final = ("AWS_REGION", "DYNAMODB_TABLE", "AWS_ENDPOINT_URL", "LO
 
 def load_table(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> TableConfig:
     """Read and check the settings of the table alone; see ``load``. Raises ConfigError."""
-    return TableConfig(**_load_only(TABLE_SETTINGS, env_file, environ))
+    return TableConfig(**load_some(TABLE_SETTINGS, env_file=env_file, environ=environ))
 
 
 def load_health_file(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
     """Read HEALTH_FILE alone; see ``load``. Raises ConfigError."""
-    path: Path | None = _load_only(("HEALTH_FILE",), env_file, environ)["health_file"]
+    path: Path | None = load_some(("HEALTH_FILE",), env_file=env_file, environ=environ)["health_file"]
     return path
 
 
-def _load_only(names: Collection[str], env_file: Path | None, environ: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the values of some settings by the names of their fields. Raises ConfigError."""
+def load_some(
+    names: Collection[str],
+    *,
+    optional: Collection[str] = (),
+    env_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Read and check these settings alone, for a command that has to work before the others are there.
+
+    Returns values by the names of ``Config``'s fields. What a cycle requires is required here too,
+    but for ``optional``. Raises ConfigError: with every fault there is.
+    """
     env = _Environment(os.environ if environ is None else environ)
     if env_file is not None:
         env.read_file(env_file)
-    values = {setting.name.lower(): env.value_of(setting, parse) for setting, parse in _TABLE if setting.name in names}
-    if faults := env.faults():
+    values: dict[str, Any] = {
+        setting.name.lower(): env.value_of(
+            replace(setting, required=setting.required and setting.name not in optional), parse
+        )
+        for setting, parse in _TABLE
+        if setting.name in names
+    }
+    faults = env.faults()
+    if {"TOKENS_FILE", "TOKENS_SECRET_ID"} <= set(names):
+        faults += _two_stores(env)
+    if faults:
         raise ConfigError(faults)
+    if "ms_authority" in values:
+        values["ms_authority"] = _without_tenant(values["ms_authority"], values.get("ms_tenant", ""))
     return values
+
+
+def what_wins_over(
+    values: Mapping[str, str], *, env_file: Path, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return those settings of which ``env_file`` holds one of these values in vain, with what counts instead.
+
+    What counts is named as a person would look for it, never by its value.
+    """
+    real = os.environ if environ is None else environ
+    env = _Environment({})
+    env.read_file(env_file)
+    winners: dict[str, str] = {}
+    for name, value in values.items():
+        file = f"{name}_FILE"
+        if env.read().get(file, "").strip():
+            winners[name] = f"{file} in {env_file}"
+        if real.get(name, "").strip() not in ("", value):
+            winners[name] = f"{name} in the environment"
+        if real.get(file, "").strip():
+            winners[name] = f"{file} in the environment"
+    return winners
 
 
 def lend_to_libraries(env_file: Path) -> None:
@@ -410,12 +456,18 @@ def lend_to_libraries(env_file: Path) -> None:
             os.environ.setdefault(name, value)
 
 
+def _two_stores(env: _Environment) -> list[str]:
+    """Return the fault of naming two places for the tokens."""
+    if not (env.is_given("TOKENS_FILE") and env.is_given("TOKENS_SECRET_ID")):
+        return []
+    return ["TOKENS_FILE and TOKENS_SECRET_ID exclude each other: tokens are kept in one place, unset one of them"]
+
+
 def _combination_faults(env: _Environment, values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with settings that are right on their own."""
-    stores = [name for name in ("TOKENS_FILE", "TOKENS_SECRET_ID") if env.is_given(name)]
-    if len(stores) == 2:
-        return ["TOKENS_FILE and TOKENS_SECRET_ID exclude each other: tokens are kept in one place, unset one of them"]
-    if stores:
+    if faults := _two_stores(env):
+        return faults
+    if env.is_given("TOKENS_FILE") or env.is_given("TOKENS_SECRET_ID"):
         return []
     needed = ("GMAIL_CLIENT_ID", "GMAIL_CLIENT_SECRET", "GMAIL_REFRESH_TOKEN", "MS_CLIENT_ID", "MS_REFRESH_TOKEN")
     return [

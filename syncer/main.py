@@ -11,6 +11,7 @@ except ImportError:
     sys.exit("The command line needs click and rich. In a checkout of the project: pip install '.[cli]'")
 
 from syncer import __version__
+from syncer.commands.auth import auth
 from syncer.commands.copying import daemon, run_once
 from syncer.commands.demo import demo
 from syncer.commands.health import health
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (run_once, daemon, health, audit, adopt, table, demo):
+for command in (auth, run_once, daemon, health, audit, adopt, table, demo):
     cli.add_command(command)
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from syncer.config import MICROSOFT_AUTHORITY
 from syncer.errors import AuthError, ConfigError, Unavailable
 from syncer.model import Side
 from syncer.tokens import OUTLOOK_SCOPE, Refreshed, error_code, is_token
+
+if TYPE_CHECKING:
+    from syncer.https_session import Session
 
 PASSING_ERRORS: Final = frozenset({"temporarily_unavailable", "server_error", "service_unavailable", "slow_down"})
 """Error codes that say "later". Every other one is about the grant or the client, and stays."""
@@ -58,20 +61,9 @@ def refresh(
 
     def call() -> object:
         # A new application each time: msal keeps failed answers inside it, and would repeat them for a
-        # minute without asking (PROVIDERS 6). Its constructor asks the network already.
-        kind = msal.ConfidentialClientApplication if client_secret else msal.PublicClientApplication
+        # minute without asking (PROVIDERS 6).
         with Session() as session:
-            try:
-                app = kind(
-                    client_id,
-                    authority=f"{authority}/{tenant}",
-                    http_client=session,
-                    # Elsewhere than at Microsoft itself, nobody else is asked who may be trusted.
-                    instance_discovery=None if authority == MICROSOFT_AUTHORITY else False,
-                    **({"client_credential": client_secret} if client_secret else {}),
-                )
-            except ValueError as error:
-                _raise_discovery_failure(error)
+            app = application(client_id, client_secret, session, authority=authority, tenant=tenant)
             # msal adds offline_access, openid and profile, and refuses to be told so.
             return app.acquire_token_by_refresh_token(refresh_token, [OUTLOOK_SCOPE])
 
@@ -86,10 +78,31 @@ def refresh(
         raise Unavailable(Side.DESTINATION, "Microsoft's token endpoint: malformed answer")
     if "error" in answer:
         _raise_refusal(answer)
-    return _checked(answer, refresh_token, now)
+    return granted(answer, refresh_token, now)
 
 
-def _checked(answer: Mapping[str, Any], refresh_token: str, now: Callable[[], float]) -> Refreshed:
+def application(client_id: str, client_secret: str, session: Session, *, authority: str, tenant: str) -> Any:
+    """Return msal's application, which asks the network for the authority's configuration at once.
+
+    Raises ConfigError: there is no such tenant. Raises Unavailable, BadDay: no usable answer.
+    """
+    import msal
+
+    kind = msal.ConfidentialClientApplication if client_secret else msal.PublicClientApplication
+    try:
+        return kind(
+            client_id,
+            authority=f"{authority}/{tenant}",
+            http_client=session,
+            # Elsewhere than at Microsoft itself, nobody else is asked who may be trusted.
+            instance_discovery=None if authority == MICROSOFT_AUTHORITY else False,
+            **({"client_credential": client_secret} if client_secret else {}),
+        )
+    except ValueError as error:
+        _raise_discovery_failure(error)
+
+
+def granted(answer: Mapping[str, Any], refresh_token: str, now: Callable[[], float]) -> Refreshed:
     """Return what Microsoft granted, if it opens IMAP.
 
     Raises AuthError: the scope is missing. Raises Unavailable: this is no token.
@@ -113,7 +126,7 @@ def _seconds(value: object) -> float:
 def _raise_refusal(answer: Mapping[str, Any]) -> NoReturn:
     """Raise what Microsoft's refusal means for us."""
     code = error_code(answer.get("error"))
-    numbers = _numbers(answer)
+    numbers = aadsts_numbers(answer)
     words = " ".join([code or "unknown error", *(f"AADSTS{number}" for number in sorted(numbers))])
     if not code or code in PASSING_ERRORS or numbers & PASSING_NUMBERS:
         raise Unavailable(Side.DESTINATION, f"Microsoft's token endpoint: {words}")
@@ -121,7 +134,7 @@ def _raise_refusal(answer: Mapping[str, Any]) -> NoReturn:
     raise AuthError(Side.DESTINATION, f"Microsoft refuses the sign-in: {words}", remedy)
 
 
-def _numbers(answer: Mapping[str, Any]) -> frozenset[int]:
+def aadsts_numbers(answer: Mapping[str, Any]) -> frozenset[int]:
     """Return the AADSTS numbers of an error, from the list for programs and the text for people."""
     listed = answer.get("error_codes")
     described = answer.get("error_description")

@@ -138,7 +138,7 @@ class FileTokens:
         try:
             # Resolved first: os.replace would put the file where the link is, and what the link
             # leads to (a mounted volume, say) would keep the old token.
-            _replace(Path(os.path.realpath(self._path)), _serialised(tokens))
+            replace_file(Path(os.path.realpath(self._path)), _serialised(tokens))
         except (OSError, ValueError) as error:
             remedy = "its folder has to be writable, too (in a container: mount the folder, not the file)"
             raise StoreUnavailable(f"TOKENS_FILE cannot be replaced: {_os_reason(error)}; {remedy}") from None
@@ -343,7 +343,7 @@ def _serialised(tokens: Tokens) -> bytes:
     return json.dumps(content, indent=2).encode()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Put ``data`` where ``path`` is, such that a crash at any instant leaves one of the two. Raises OSError."""
     # mkstemp makes files of mode 0600. The same folder, because a rename works within one file system only.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

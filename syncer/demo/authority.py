@@ -416,8 +416,8 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        """Answer a GET."""
-        self._reply({})
+        """Answer a GET; what its query holds is taken for a form."""
+        self._reply(dict(urllib.parse.parse_qsl(self.path.partition("?")[2])))
 
     def do_POST(self) -> None:
         """Answer a POST of a form."""

@@ -14,6 +14,8 @@ from syncer import config, model
 from syncer.dynamodb_records import UID_OPTIONAL, WATERMARK_OPTIONAL, fail_item, holder_item, watermark_item
 from syncer.main import cli
 from syncer.model import FailRecord, MessageKey, Outcome, Watermark
+from syncer.sign_in_gmail import REFUSALS as REFUSALS_OF_GOOGLE
+from syncer.sign_in_outlook import REFUSALS as REFUSALS_OF_MICROSOFT
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -226,3 +228,24 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in slugs(target)):
             wrong.append(link)
     assert wrong == []
+
+
+# -- signing in
+
+
+@pytest.mark.parametrize("code", REFUSALS_OF_GOOGLE)
+def test_google_s_errors_are_explained_as_the_program_explains_them(code: str) -> None:
+    assert_explained("google-oauth.md", f"`{code}`", REFUSALS_OF_GOOGLE[code])
+
+
+@pytest.mark.parametrize("code", REFUSALS_OF_MICROSOFT)
+def test_microsoft_s_errors_are_explained_as_the_program_explains_them(code: int | str) -> None:
+    name = f"`AADSTS{code}`" if isinstance(code, int) else f"`{code}`"
+    assert_explained("microsoft-oauth.md", name, REFUSALS_OF_MICROSOFT[code])
+
+
+def assert_explained(page: str, code: str, texts: tuple[str, str]) -> None:
+    """Fail unless the page has a row for the code with the program's cause and remedy."""
+    rows = [line for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    (row,) = (row for row in rows if code in row.split("|")[1])
+    assert [cell.strip() for cell in row.split("|")[2:4]] == list(texts)
