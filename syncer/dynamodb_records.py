@@ -34,6 +34,7 @@ from syncer.model import (
     LookBack,
     MessageKey,
     Side,
+    Standing,
     Status,
     UidRecord,
     Watermark,
@@ -61,6 +62,10 @@ WATERMARK_OPTIONAL: Final = (
     "wanted_since",
     "tokens",
     "token_warned_at",
+    "uidnext",
+    "ahead",
+    "copied_total",
+    "copied_days",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -159,6 +164,9 @@ def watermark_item(watermark: Watermark) -> Item:
         item["wanted_since"] = number(watermark.wanted_since)
     item["tokens"] = {"M": {str(side): {"M": _forecast_item(its)} for side, its in watermark.tokens.items()}}
     item["token_warned_at"] = {"M": {str(side): moment(at) for side, at in watermark.token_warned_at.items()}}
+    counts = {"uidnext": watermark.uidnext, "ahead": watermark.ahead, "copied_total": watermark.copied}
+    item |= {name: number(count) for name, count in counts.items() if count}
+    item["copied_days"] = {"M": {day: number(count) for day, count in watermark.copied_days.items()}}
     return {name: value for name, value in item.items() if value != {"M": {}}}
 
 
@@ -257,6 +265,22 @@ def watermark_of(item: Item) -> Watermark:
             wanted_since=_float_or_none(item, "wanted_since") or 0.0,
             tokens=_forecasts_of(item),
             token_warned_at=_moments_of(item, "token_warned_at"),
+            uidnext=_whole_or_none(item, "uidnext") or 0,
+            ahead=_whole_or_none(item, "ahead") or 0,
+            copied=_whole_or_none(item, "copied_total") or 0,
+            copied_days={day: int(count["N"]) for day, count in item.get("copied_days", {"M": {}})["M"].items()},
+        )
+
+
+def standing_of(item: Item) -> Standing:
+    """Read the watermark and who holds the lease. Raises StateUnavailable: the record is damaged."""
+    watermark = watermark_of(item)
+    with _understood(item):
+        return Standing(
+            watermark,
+            updated_at=_moment_or_none(item, "updated_at"),
+            lease_owner=_text_of(item, "lease_owner"),
+            lease_until=_float_or_none(item, "lease_until") or 0.0,
         )
 
 

@@ -217,6 +217,25 @@ class Watermark:
     """By side, as the last cycle that read the tokens foresaw it."""
     token_warned_at: Mapping[Side, float] = field(default_factory=dict)
     """By side whose token ends soon: when that was last logged."""
+    uidnext: int = 0
+    """The source's, as the last cycle saw it; 0 before the first."""
+    ahead: int = 0
+    """Messages that the last cycle saw above the horizon, or UIDs it had yet to list: still to be dealt with."""
+    copied: int = 0
+    """Copies so far, each counted once: in the write that takes its message out of ``open``."""
+    copied_days: Mapping[str, int] = field(default_factory=dict)
+    """The same by day (UTC, ``YYYY-MM-DD``), of the last days on which something was copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ``WATERMARK`` record says to somebody who only looks."""
+
+    watermark: Watermark
+    updated_at: float | None = None
+    lease_owner: str = ""
+    """Run id of who holds the lease; empty if nobody does."""
+    lease_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,7 @@ class SyncEngine:
         while True:
             listed = listing.complete(source, asked, listed, progress.horizon)
             cycle.tally.unlisted = max(0, selected.uidnext - 1 - listing.upto)
+            progress.see(selected.uidnext, cycle.tally.unlisted)
             left = self._copy(cycle, source, listed)
             if left is not None:
                 return left
@@ -190,6 +191,9 @@ class SyncEngine:
             else:
                 if record is not None and record.copy is not None:
                     progress.own(record.copy)
+                if record is not None and record.duplicate_of is None:
+                    # Confirmed, and then the run ended: the watermark, which still names it, does not count it yet.
+                    progress.count_copy(record.copied_at or cycle.started_at)
                 progress.settle(key)
             if failure is not None and step is Step.LOOK:
                 cycle.failures[key] = failure

@@ -167,6 +167,8 @@ class World:
         self.places: list[tuple[str, str]] = []
         """Every place that was passed."""
         self.checked = True
+        self.counts = True
+        """Every record is of a message that was copied here: none was adopted, none was lost."""
         self.forecasts: Callable[[], Mapping[Side, Forecast]] = dict
         self.append_takes: float | None = None
         """Seconds, where it takes longer than everything else."""
@@ -231,6 +233,7 @@ class World:
         stop: Callable[[], Outcome | None] = lambda: None,
     ) -> AdoptReport:
         """Rebuild the records."""
+        self.counts = False
         parts = self._parts(Events(self.time, None), stop, 0.0, None)
         with self._led_by(script):
             return Adoption(parts, self.settings, f"run-{next(self._runs)}", since=since).run()
@@ -289,6 +292,9 @@ class World:
     def check_settled(self) -> None:
         self._end_look_back()
         left = self.table.watermark
+        if self.counts:
+            copies = [record for record in self.table.records.values() if record.duplicate_of is None]
+            assert left.copied == len(copies) == sum(left.copied_days.values()), "each copy is counted once"
         assert {record.status for record in self.table.records.values()} <= {Status.DONE}
         assert all(key in self.table.records for key in self.table.holders.values())
         assert (left.open, left.failing) == ({}, {})
