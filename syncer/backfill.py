@@ -17,12 +17,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from syncer.cycle_state import EngineSettings, Summary, World
+from syncer.errors import Unavailable
 from syncer.leased_work import LeasedWork
 from syncer.logging_utils import log_event
-from syncer.model import Identity, MessageKey, Outcome, SourceMessage
+from syncer.model import Identity, Outcome, Side, SourceMessage
 from syncer.uid_set import UidSet
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class BackfillReport:
     failed: int
     in_doubt: int
     left: int
-    """Messages it did not come to: begun again, it goes on with them."""
+    """Messages that it did not come to, or that its last cycle began and left to the next."""
     duration_ms: int
     faults: tuple[str, ...] = ()
 
@@ -85,13 +87,14 @@ class Backfill:
         self._works = 0
         self._uidvalidity: int | None = None
         self._is_listed = False
-        self._wanted: deque[MessageKey] = deque()
+        self._wanted: deque[SourceMessage] = deque()
         self._still_open = 0
         self._listed = 0
         self._total = 0
         self._copied = 0
         self._failed = 0
         self._in_doubt = 0
+        self._begun = 0
         self._faults: tuple[str, ...] = ()
 
     def run(self) -> BackfillReport:
@@ -110,13 +113,14 @@ class Backfill:
         """Log what would be copied; read only, everywhere, and without the lease."""
         began = self._begin(dry_run=True)
         work = self._new_work()
-        outcome = work.do_unleased(lambda: self._list(work))
+        outcome = work.do_unleased(partial(self._list, work))
         self._faults = work.faults
         if outcome is Outcome.OK and not self._is_listed:
             log_event(logger, logging.WARNING, "backfill_waits", reason="no cycle has met this mailbox yet")
             outcome = Outcome.SOURCE_UNAVAILABLE
-        for key in self._wanted:
-            log_event(logger, logging.INFO, "would_copy", uidvalidity=key.uidvalidity, uid=key.uid)
+        for message in self._wanted:
+            fields = {"uidvalidity": message.key.uidvalidity, "uid": message.key.uid, "bytes": message.size}
+            log_event(logger, logging.INFO, "would_copy", **fields)
         return self._finish(outcome, began)
 
     # -- steps
@@ -129,7 +133,7 @@ class Backfill:
         """Do a step under a lease of its own; wait for it, if another run is at work."""
         for _ in range(_PATIENCE):
             work = self._new_work()
-            outcome = work.do(lambda work=work: step(work))  # type: ignore[misc] # mypy cannot infer the default's type
+            outcome = work.do(partial(step, work))
             self._faults = work.faults
             if outcome is not Outcome.LEASE_HELD:
                 return outcome
@@ -166,14 +170,14 @@ class Backfill:
         self._still_open = _open_in(work)
         log_event(logger, logging.INFO, "backfill_listed", listed=self._listed, wanted=self._total)
 
-    def _unknown(self, work: LeasedWork, messages: Sequence[SourceMessage]) -> list[MessageKey]:
+    def _unknown(self, work: LeasedWork, messages: Sequence[SourceMessage]) -> list[SourceMessage]:
         """Return what has neither a record nor a place in the watermark, by its UID or by its identity."""
         work.go_on()
         identities = [Identity(m.gmail_msgid) for m in messages if m.gmail_msgid is not None]
         records, failures, holders = work.records([message.key for message in messages], identities)
         still_open = work.found.open.get(self._uidvalidity or 0, UidSet())
         return [
-            message.key
+            message
             for message in messages
             if message.key not in records
             and message.key not in failures
@@ -187,13 +191,15 @@ class Backfill:
         if found.uidvalidity is None or found.uidvalidity != self._uidvalidity:
             self._is_listed = False  # numbered anew: what was listed has other UIDs now
             return
-        if _open_in(work) <= _MOST_OPEN:
-            batch = [self._wanted.popleft() for _ in range(min(BATCH, len(self._wanted)))]
-            records, failures, _ = work.records(batch, [])
-            uids = UidSet(key.uid for key in batch if key not in records and key not in failures)
+        if _open_in(work) > _MOST_OPEN:
+            raise Unavailable(Side.DESTINATION, f"{_open_in(work)} messages are open: cycles have to settle them first")
+        batch = [self._wanted.popleft().key for _ in range(min(BATCH, len(self._wanted)))]
+        # Another run may have dealt with some since they were listed.
+        records, failures, _ = work.records(batch, [])
+        uids = UidSet(key.uid for key in batch if key not in records and key not in failures)
+        if uids:
             still_open = found.open.get(found.uidvalidity, UidSet()) | uids
-            if uids:
-                work.watermark = replace(found, open={**found.open, found.uidvalidity: still_open})
+            work.watermark = replace(found, open={**found.open, found.uidvalidity: still_open})
         self._still_open = _open_in(work)
 
     def _run_cycle(self) -> Outcome:
@@ -203,6 +209,7 @@ class Backfill:
         self._copied += summary.copied
         self._failed += summary.failed
         self._in_doubt = summary.in_doubt
+        self._begun = max(0, summary.backlog - summary.in_doubt)
         self._faults = summary.faults
         # What this cycle could not settle, the scheduled ones go on with.
         self._still_open = 0
@@ -231,7 +238,7 @@ class Backfill:
             copied=self._copied,
             failed=self._failed,
             in_doubt=self._in_doubt,
-            left=len(self._wanted),
+            left=len(self._wanted) + self._begun,
             duration_ms=round((self._world.clock.elapsed() - began) * 1000),
             faults=self._faults,
         )

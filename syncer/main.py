@@ -10,9 +10,11 @@ try:
 except ImportError:
     sys.exit("The command line needs click and rich. In a checkout of the project: pip install '.[cli]'")
 
+from syncer.commands.catching_up import backfill, retry
 from syncer.commands.copying import daemon, run_once
 from syncer.commands.demo import demo
 from syncer.commands.records import adopt, audit, table
+from syncer.commands.status import status
 from syncer.daemon import log_bug
 from syncer.errors import ConfigError, StateUnavailable
 from syncer.logging_utils import log_event, set_up
@@ -42,11 +44,12 @@ def cli() -> None:
 
     \b
     Exit codes: 0 the cycle completed; 75 not now, try again later; 77 a person must
-    sign in again; 78 settings are wrong; 70 a bug; 1 audit found something.
+    sign in again; 78 settings are wrong; 70 a bug; 1 audit found something,
+    or retry did not find the UID.
     """
 
 
-for command in (run_once, daemon, audit, adopt, table, demo):
+for command in (run_once, daemon, status, retry, backfill, audit, adopt, table, demo):
     cli.add_command(command)
 
 

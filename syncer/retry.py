@@ -111,9 +111,7 @@ class Retry:
         writes = []
         for record in records:
             tries = 0 if record.given_up else record.retry_count
-            writes.append(
-                Failure(replace(record, retry_count=tries, updated_at=now, next_try_at=now, given_up=False))
-            )
+            writes.append(Failure(replace(record, retry_count=tries, updated_at=now, next_try_at=now, given_up=False)))
             progress.fail(record.key, now)
         watermark = progress.watermark(now)
         self._work.keeper.commit(watermark, writes)

@@ -273,7 +273,10 @@ class SyncEngine:
             if key in cycle.pending:
                 continue
             if key in there:
-                jobs.append(Job(there[key], failure))
+                job = Job(there[key], failure)
+                step = plan_new(job.message, None, is_held=False, max_bytes=self._settings.max_message_bytes)
+                if not self._is_unfit(cycle, job, step, elapsed):
+                    jobs.append(job)
             else:
                 absent = Job(SourceMessage(key, 0, "", failure.received_at), failure)
                 cycle.ledger.fail(Item(absent, elapsed, reason=NOT_THERE))
@@ -305,14 +308,20 @@ class SyncEngine:
             )
             if step is Step.DUPLICATE and holder is not None:
                 cycle.ledger.duplicate(message.key, identity, holder)
-            elif step is Step.TOO_LARGE:
-                reason = f"larger than MAX_MESSAGE_BYTES ({message.size} octets)"
-                cycle.ledger.fail(Item(Job(message), elapsed, reason=reason), for_ever=True)
-            elif step is Step.EMPTY:
-                cycle.ledger.fail(Item(Job(message), elapsed, reason="the message is empty"), for_ever=True)
-            elif step is Step.COPY:
+            elif not self._is_unfit(cycle, Job(message), step, elapsed) and step is Step.COPY:
                 jobs.append(Job(message))
         return jobs
+
+    @staticmethod
+    def _is_unfit(cycle: CycleState, job: Job, step: Step, elapsed: float) -> bool:
+        """Tell whether no try can succeed; that is recorded then."""
+        if step not in (Step.TOO_LARGE, Step.EMPTY):
+            return False
+        reason = "the message is empty"
+        if step is Step.TOO_LARGE:
+            reason = f"larger than MAX_MESSAGE_BYTES ({job.message.size} octets)"
+        cycle.ledger.fail(Item(job, elapsed, reason=reason), for_ever=True)
+        return True
 
     # -- the end of a cycle
 

@@ -31,6 +31,7 @@ from syncer.model import (
     NotFound,
     Reclaim,
     Side,
+    Standing,
     Status,
     UidRecord,
     Unclaim,
@@ -572,3 +573,27 @@ def test_what_is_asked_twice_is_read_once(store: Store) -> None:
 def test_nothing_asked_is_nothing_read(store: Store) -> None:
     assert store.load([], []) == Loaded({}, {}, {})
     assert store.confirm([]) == frozenset()
+
+
+# ---- what is only looked at
+
+
+def test_every_failed_message_is_found_in_its_order_and_nothing_else(store: Store) -> None:
+    assert list(store.failures()) == []
+    lease = leased(store)
+    commit(store, lease, failure(12), failure(3, tries=5), claim(11))
+    later = FailRecord(MessageKey(6, 40), "x", 1, NOW, NOW, True)
+    commit(store, lease, Failure(later))
+    assert [record.key for record in store.failures()] == [MessageKey(6, 40), key(3), key(12)]
+    assert store.failures()[0] == later
+
+
+def test_the_standing_tells_who_works_and_when_something_was_written_last(store: Store) -> None:
+    assert store.standing() == Standing(Watermark())
+    lease = leased(store)
+    working = store.standing()
+    assert (working.lease_owner, working.lease_until) == ("run-1", NOW + LEASE_SECONDS)
+    assert working.updated_at == pytest.approx(NOW, abs=0.001)
+    store.release(lease, START, NOW + 5)
+    assert replace(store.standing(), updated_at=None) == Standing(START)
+    assert store.standing().updated_at == pytest.approx(NOW + 5, abs=0.001)
