@@ -48,7 +48,7 @@ class BackfillReport:
     listed: int
     """Messages of the time asked for."""
     known: int
-    """Of these, how many have a record already, or wait for a cycle anyway."""
+    """Of these, how many have a record already."""
     copied: int
     """By its cycles; what was new meanwhile counts as well."""
     failed: int
@@ -161,27 +161,29 @@ class Backfill:
         self._is_listed = found.uidvalidity == work.selected.uidvalidity
         if not self._is_listed:
             return
-        self._listed = 0
+        still_open = found.open.get(found.uidvalidity or 0, UidSet())
+        self._listed = resumed = 0
         for messages in work.list_between(self._since, self._until, found.horizon):
             self._listed += len(messages)
             for at in range(0, len(messages), _RECORDS):
-                self._wanted += self._unknown(work, messages[at : at + _RECORDS])
-        self._total = len(self._wanted)
+                unknown = self._unknown(work, messages[at : at + _RECORDS])
+                begun = [message for message in unknown if message.key.uid in still_open]
+                resumed += len(begun)
+                self._wanted += [message for message in unknown if message.key.uid not in still_open]
+        self._total = len(self._wanted) + resumed
         self._still_open = _open_in(work)
         log_event(logger, logging.INFO, "backfill_listed", listed=self._listed, wanted=self._total)
 
     def _unknown(self, work: LeasedWork, messages: Sequence[SourceMessage]) -> list[SourceMessage]:
-        """Return what has neither a record nor a place in the watermark, by its UID or by its identity."""
+        """Return what has no record, by its UID or by its identity."""
         work.go_on()
         identities = [Identity(m.gmail_msgid) for m in messages if m.gmail_msgid is not None]
         records, failures, holders = work.records([message.key for message in messages], identities)
-        still_open = work.found.open.get(self._uidvalidity or 0, UidSet())
         return [
             message
             for message in messages
             if message.key not in records
             and message.key not in failures
-            and message.key.uid not in still_open
             and Identity(message.gmail_msgid or "") not in holders
         ]
 

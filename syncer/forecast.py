@@ -17,7 +17,7 @@ from syncer.logging_utils import log_event
 from syncer.model import Forecast, Side, Watermark
 from syncer.tokens import SideTokens
 
-__all__ = ["Forecast", "forecast_of", "warn_of_endings"]
+__all__ = ["Forecast", "forecast_of", "is_ending", "remedy", "warn_of_endings"]
 
 logger = logging.getLogger(__name__)
 

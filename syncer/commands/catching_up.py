@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from syncer import config as settings
-from syncer.commands.common import load, running, settings_help
+from syncer.commands.common import ended, load, running, settings_help, tell
 from syncer.cycle import retry_exit_code, work_exit_code
 from syncer.daemon import Stopper
 from syncer.model import Outcome
@@ -33,11 +33,10 @@ def retry(uids: tuple[int, ...], at_once: bool) -> None:
     with running(load(), stopper) as runner:
         report = runner.retry(uids)
         tried = runner.run() if at_once and report.outcome is Outcome.OK and report.due else None
-    if sys.stderr.isatty() and report.outcome is Outcome.OK:
-        told = f"{report.due} due now ({report.given_up_before} of them had been given up)"
-        told += f", {report.skipped} skipped (see the log)" if report.skipped else ""
-        told += f", no failed message: {', '.join(map(str, report.unknown))}" if report.unknown else ""
-        click.echo(told, err=True)
+    told = f"{report.due} due now ({report.given_up_before} of them had been given up)"
+    told += f", {report.skipped} skipped (see the log)" if report.skipped else ""
+    told += f", no failed message has the UID {', '.join(map(str, report.unknown))}" if report.unknown else ""
+    tell(f"retry: {ended(report)}; {told}")
     sys.exit(retry_exit_code(report, tried))
 
 
@@ -62,10 +61,9 @@ def backfill(since: datetime, until: datetime | None, dry_run: bool) -> None:
     stopper = Stopper()
     with running(load(), stopper, dry_run=dry_run) as runner:
         report = runner.backfill(since=since.date(), until=until.date() if until else None, pause=stopper.wait)
-    if sys.stderr.isatty():
-        told = f"{report.listed} of that time, {report.known} known before, {report.copied} copied"
-        told += f", {report.failed} failed" if report.failed else ""
-        told += f", {report.in_doubt} in doubt" if report.in_doubt else ""
-        told += f", {report.left} left" + (": run it again to go on" if not dry_run else "") if report.left else ""
-        click.echo(f"backfill: {report.outcome}; {told}", err=True)
+    told = f"{report.listed} of that time, {report.known} known before, {report.copied} copied"
+    told += f", {report.failed} failed" if report.failed else ""
+    told += f", {report.in_doubt} in doubt" if report.in_doubt else ""
+    told += f", {report.left} left" + (": run it again to go on" if not dry_run else "") if report.left else ""
+    tell(f"backfill: {ended(report)}; {told}")
     sys.exit(work_exit_code(report))

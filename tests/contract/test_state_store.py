@@ -23,6 +23,7 @@ from syncer.model import (
     Failure,
     Fence,
     Fingerprint,
+    Forecast,
     Identity,
     Lease,
     Loaded,
@@ -255,6 +256,15 @@ def test_a_watermark_reads_back_as_written(store: Store) -> None:
         outages=2,
         look_back=LookBack(NOW - 600.125, twice=5, once=4_294_967_295, reached=9),
         wanted_since=NOW - 90_000.25,
+        tokens={
+            Side.SOURCE: Forecast(Side.SOURCE, ends_at=NOW + 90),
+            Side.DESTINATION: Forecast(Side.DESTINATION, NOW - 1, NOW, NOW + 1),
+        },
+        token_warned_at={Side.SOURCE: NOW},
+        uidnext=4_294_967_295,
+        ahead=7,
+        copied=10**9,
+        copied_days={"2026-11-21": 3, "2026-11-22": 1},
     )
     lease = leased(store)
     commit(store, lease, watermark=full)
