@@ -14,6 +14,7 @@ from typing import Any, Final
 from syncer.model import FailRecord, MessageKey, Side, Standing, UidRecord
 from syncer.model import Status as RecordStatus
 from syncer.ports import Store
+from syncer.uid_set import UidSet
 
 WEEK_DAYS: Final = 7
 SIDE_NAMES: Final[Mapping[Side, str]] = {Side.SOURCE: "gmail", Side.DESTINATION: "outlook"}
@@ -67,20 +68,25 @@ def gather(store: Store, now: float) -> Status:
     """Read the records. Raises StateUnavailable."""
     standing = store.standing()
     found = standing.watermark
-    keys = [MessageKey(uidvalidity, uid) for uidvalidity, uids in sorted(found.open.items()) for uid in uids]
-    records = store.load(keys, []).records if keys else {}
-    pending = tuple(records[key] for key in keys if key in records and records[key].status is RecordStatus.PENDING)
+    still_open = _keys(found.open)
+    records = store.load(still_open, []).records if still_open else {}
+    pending = {key for key in still_open if key in records and records[key].status is RecordStatus.PENDING}
     failures = list(store.failures())
     failed = {record.key for record in failures}
-    waiting = sum(key not in records and key not in failed for key in keys) + found.ahead
+    # A record alone says nothing: its message may have been settled since, under the claim of another.
+    tried_again = {*_keys(found.failing), *still_open} - pending
     return Status(
         now=now,
         standing=standing,
-        in_doubt=pending,
-        waiting=waiting,
-        failing=tuple(r for r in failures if not r.given_up and r.key not in {p.key for p in pending}),
+        in_doubt=tuple(records[key] for key in sorted(pending)),
+        waiting=sum(key not in records and key not in failed for key in still_open) + found.ahead,
+        failing=tuple(record for record in failures if not record.given_up and record.key in tried_again),
         given_up=tuple(record for record in failures if record.given_up),
     )
+
+
+def _keys(named: Mapping[int, UidSet]) -> list[MessageKey]:
+    return [MessageKey(uidvalidity, uid) for uidvalidity, uids in sorted(named.items()) for uid in uids]
 
 
 def as_json(status: Status) -> dict[str, Any]:

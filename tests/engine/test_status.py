@@ -89,6 +89,24 @@ def test_what_failed_and_when_it_is_tried_again() -> None:
     assert (status.failing, [record.key.uid for record in status.given_up]) == ((), [1])
 
 
+def test_a_failed_message_that_turned_out_to_be_a_duplicate_does_not_fail_any_more() -> None:
+    """Its failure stays in the table until it expires, and nobody tries it again."""
+    world = World(has_msgids=False)
+    world.run()
+    world.source.refusals = {1: 2}
+    world.deliver("twin")
+    for other in ("one", "two"):
+        world.deliver(other)
+        world.later().run()
+    assert len(world.status().failing) == 1
+    world.deliver("twin", wanted=False)
+    world.later().run()
+    world.later(2 * HOUR).run()
+    assert world.table.failures
+    assert (world.status().failing, world.table.watermark.failing) == ((), {})
+    world.check()
+
+
 def test_what_is_in_doubt_and_since_when() -> None:
     world = World()
     world.run()
