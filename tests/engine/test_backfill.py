@@ -245,3 +245,29 @@ def test_killed_anywhere_and_begun_again_every_message_arrives_once(seed: int, h
     world.later().backfill(ago=YEAR)
     world.run_until_quiet()
     world.check()
+
+
+def test_what_another_run_copied_since_it_was_listed_is_not_opened_again() -> None:
+    world = aged(*range(2, 12))
+    want(world, *range(10))
+    leases = 0
+
+    def copy_all_meanwhile(call: str, when: str) -> None:
+        nonlocal leases
+        leases += (call, when) == ("store.take_lease", "before")
+        if leases == 2:  # the first was to list
+            leases += 1
+            assert world.backfill(ago=YEAR, script=lambda _call, _when: None).copied == 10
+
+    report = world.backfill(ago=YEAR, script=copy_all_meanwhile)
+    assert (report.outcome, report.copied) == (Outcome.OK, 0)
+    world.check()
+
+
+def test_only_what_may_belong_to_the_time_is_listed() -> None:
+    """The search for what came later spares most of the mailbox; a day of it is listed to be sure."""
+    world = aged(*(100 - day for day in range(90)))
+    world.source.largest_listing = 0
+    report = world.backfill(ago=100.5 * DAY, until_ago=95.5 * DAY, dry=True)
+    assert report.listed == 5
+    assert 5 <= world.source.largest_listing <= 9

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from syncer.demo.certificates import Certificates
+from syncer.model import Side
 from tests.stack.pair import FakePair, fake_pair, letter, parsed, until
 
 NOW = datetime.now(UTC)
@@ -39,6 +40,29 @@ def test_the_days_asked_for_are_copied_both_included(old: FakePair) -> None:
     again = old.stack.run("backfill", "--since", f"{first:%Y-%m-%d}", "--until", f"{last:%Y-%m-%d}")
     assert (again.exit_code, again.named("backfill_finished")[0]["copied"]) == (0, 0)
     assert again.named("backfill_finished")[0]["run_id"] == again.named("backfill_started")[0]["run_id"]
+
+
+@pytest.mark.parametrize("hours", [-12, 0, 14])
+def test_the_days_are_utc_wherever_the_account_is(certificates: Certificates, tmp_path: Path, hours: int) -> None:
+    """Gmail searches by the days of the account's own time zone, and drops the time of day."""
+    first, after = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC)
+    second = timedelta(seconds=1)
+    with fake_pair(certificates, tmp_path) as pair:
+        pair.source.zone = timezone(timedelta(hours=hours))
+        for number, at in enumerate((first - second, first, after - second, after)):
+            pair.source.deliver(letter(number), at)
+        pair.stack.run()
+        run = pair.stack.run("backfill", "--since", "2026-03-01", "--until", "2026-03-03")
+        assert (run.exit_code, sorted(pair.copies())) == (0, [letter(1), letter(2)])
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_grant_that_is_gone_needs_a_person(old: FakePair, side: Side) -> None:
+    old.stack.authority.revoke(side)
+    run = old.stack.run("backfill", "--since", SINCE)
+    assert (run.exit_code, run.named("backfill_finished")[0]["outcome"]) == (77, "auth_failed")
+    assert run.named("auth_failed")[0]["side"] == side
+    assert len(old.copies()) == 1
 
 
 def test_a_dry_run_writes_nothing(old: FakePair) -> None:
