@@ -59,8 +59,17 @@ def backfill(since: datetime, until: datetime | None, dry_run: bool) -> None:
     if since.replace(tzinfo=UTC) > datetime.now(UTC):
         raise click.BadParameter("is in the future", param_hint="--since")
     stopper = Stopper()
+    pauses = 0
+
+    def pause(seconds: float) -> bool:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 1:
+            tell("waiting for another run, or for the lease of one that died")
+        return stopper.wait(seconds)
+
     with running(load(), stopper, dry_run=dry_run) as runner:
-        report = runner.backfill(since=since.date(), until=until.date() if until else None, pause=stopper.wait)
+        report = runner.backfill(since=since.date(), until=until.date() if until else None, pause=pause)
     told = f"{report.listed} of that time, {report.known} known before, {report.copied} copied"
     told += f", {report.failed} failed" if report.failed else ""
     told += f", {report.in_doubt} in doubt" if report.in_doubt else ""
