@@ -261,6 +261,7 @@ class Adoption:
         progress = Progress(replace(work.found, open={}, failing={}, next_try_at=None, completed_at=None))
         progress.start_anew(work.selected.uidvalidity, newest, since=self._since, upto=newest)
         begin_look_back(progress, work.world.clock.now())
+        progress.see(work.selected.uidnext, 0)
         progress.name_mailboxes(work.settings.source_mailbox, work.settings.destination_mailbox)
         progress.reopen(still_open, oldest)
         for key, at in self._due.items():

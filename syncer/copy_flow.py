@@ -411,6 +411,7 @@ class CopyFlow:
             if item.copy is not None:
                 self._parts.progress.own(item.copy)
             self._parts.progress.settle(item.key)
+            self._parts.progress.count_copy(self._parts.clock.now())
             self.likeness.copied(item)
             self._parts.tally.copied += 1
             self._log(item, logging.INFO, "message_copied")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -36,6 +36,9 @@ from syncer.token_store import store_of
 if TYPE_CHECKING:  # a schedule starts cycles all day long: it does not pay for what people run by hand
     from syncer.adopt import AdoptReport
     from syncer.audit import AuditReport
+    from syncer.backfill import BackfillReport
+    from syncer.retry import RetryReport
+    from syncer.status import Status
 
 _EXIT_CODES: Final = {
     Outcome.OK: EXIT_OK,
@@ -51,13 +54,22 @@ def exit_code(summary: Summary) -> int:
     return EXIT_CONFIG if summary.faults else _EXIT_CODES.get(summary.outcome, EXIT_NOT_NOW)
 
 
-def work_exit_code(report: AuditReport | AdoptReport) -> int:
+def work_exit_code(report: AuditReport | AdoptReport | BackfillReport | RetryReport) -> int:
     """Return the exit code of work that a person asked for: that another run holds the lease is no success of it."""
     if report.faults:
         return EXIT_CONFIG
     if report.outcome is Outcome.OK:
         return EXIT_OK
     return EXIT_SIGN_IN if report.outcome is Outcome.AUTH_FAILED else EXIT_NOT_NOW
+
+
+def retry_exit_code(report: RetryReport, tried: Summary | None = None) -> int:
+    """Return the exit code of a retry, and of the cycle that tried at once, if one was run."""
+    if report.outcome is not Outcome.OK:
+        return work_exit_code(report)
+    if report.unknown:
+        return EXIT_FINDINGS
+    return EXIT_OK if tried is None else exit_code(tried)
 
 
 def audit_exit_code(report: AuditReport, repair: Summary | None = None) -> int:
@@ -89,6 +101,8 @@ class Runner:
         self._on_progress = on_progress
         self._dry_run = dry_run
         self._store: DynamoDBState | None = None
+        self._bound: str | None = None
+        """The run id that is in every log line now."""
         self._tokens = AccessTokens(config, store_of(config), read_only=dry_run)
         # One thread each: claims in their order beside confirmations in theirs.
         self._commits = ThreadPoolExecutor(1, "commit")
@@ -128,18 +142,56 @@ class Runner:
         with self._run_id() as run_id:
             return Adoption(self._world(), _engine_settings(self._config), run_id, since=moment).run()
 
+    def backfill(self, *, since: date, until: date | None, pause: Callable[[float], bool]) -> BackfillReport:
+        """Copy what arrived from the one day to the other (UTC, both included); ``pause`` as in ``Backfill``."""
+        from syncer.backfill import Backfill, OnProgress
+
+        def cycle(on_progress: OnProgress | None) -> Summary:
+            with self._run_id() as run_id:
+                return SyncEngine(self._world(on_progress), _engine_settings(self._config), run_id).run()
+
+        last = datetime.combine(until, time_of_day(), UTC).timestamp() if until is not None else time.time()
+        with self._run_id() as run_id:
+            work = Backfill(
+                self._world(self._on_progress),
+                _engine_settings(self._config),
+                run_id,
+                since=datetime.combine(since, time_of_day(), UTC).timestamp(),
+                until=last + 86_400.0,
+                cycle=cycle,
+                pause=pause,
+            )
+            return work.dry_run() if self._dry_run else work.run()
+
+    def retry(self, uids: Collection[int] = ()) -> RetryReport:
+        """Make failed messages due now: these, or all."""
+        from syncer.retry import Retry
+
+        with self._run_id() as run_id:
+            return Retry(self._world(), _engine_settings(self._config), run_id, uids=uids).run()
+
+    def status(self) -> Status:
+        """Return how things stand, from the records alone. Raises StateUnavailable."""
+        from syncer.status import gather
+
+        return gather(self._state(), time.time())
+
     @contextmanager
     def _run_id(self) -> Iterator[str]:
         """Bind a run id of its own to what is logged, and save tokens at the end."""
-        run_id = str(uuid.uuid4())
+        run_id, outer = str(uuid.uuid4()), self._bound
+        self._bound = run_id
         logging_utils.bind(run_id=run_id)
         try:
             yield run_id
         finally:
+            if not self._dry_run and self._stop() is None:
+                self._tokens.keep_alive()
             self._tokens.flush()
-            logging_utils.bind(run_id=None)
+            self._bound = outer
+            logging_utils.bind(run_id=outer)
 
-    def _world(self) -> World:
+    def _world(self, on_progress: Callable[[int, int], None] | None = None) -> World:
         return World(
             store=self._state(),
             open_source=self._open_source,
@@ -149,7 +201,8 @@ class Runner:
             stop=self._stop,
             spawn_commit=self._commits.submit,
             spawn_confirm=self._confirmations.submit,
-            on_progress=self._on_progress,
+            on_progress=on_progress or self._on_progress,
+            forecasts=self._tokens.forecasts,
         )
 
     def _state(self) -> DynamoDBState:

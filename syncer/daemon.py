@@ -6,21 +6,17 @@ with exit code 0. The interval runs from the start of a cycle to the start of th
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
 from syncer.cycle_state import Summary
-from syncer.logging_utils import log_event
+from syncer.logging_utils import log_bug
 from syncer.model import Outcome
-
-logger = logging.getLogger(__name__)
 
 
 class Stopper:
@@ -92,10 +88,3 @@ def run_for_ever(
         run_watched(cycle, watchers)
         if stopper.wait(interval - (time.monotonic() - began)):
             return
-
-
-def log_bug(error: BaseException) -> None:
-    """Log an exception nobody expected: its kind and where it came from, never its text, which may hold data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
-    log_event(logger, logging.CRITICAL, "bug", error=type(error).__name__, where=where)

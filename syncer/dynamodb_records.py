@@ -29,10 +29,12 @@ from syncer.model import (
     FailRecord,
     Fence,
     Fingerprint,
+    Forecast,
     Identity,
     LookBack,
     MessageKey,
     Side,
+    Standing,
     Status,
     UidRecord,
     Watermark,
@@ -58,6 +60,12 @@ WATERMARK_OPTIONAL: Final = (
     "lookback_once",
     "lookback_reached",
     "wanted_since",
+    "tokens",
+    "token_warned_at",
+    "uidnext",
+    "ahead",
+    "copied_total",
+    "copied_days",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -154,7 +162,17 @@ def watermark_item(watermark: Watermark) -> Item:
         item["lookback_reached"] = number(watermark.look_back.reached)
     if watermark.wanted_since:
         item["wanted_since"] = number(watermark.wanted_since)
+    item["tokens"] = {"M": {str(side): {"M": _forecast_item(its)} for side, its in watermark.tokens.items()}}
+    item["token_warned_at"] = {"M": {str(side): moment(at) for side, at in watermark.token_warned_at.items()}}
+    counts = {"uidnext": watermark.uidnext, "ahead": watermark.ahead, "copied_total": watermark.copied}
+    item |= {name: number(count) for name, count in counts.items() if count}
+    item["copied_days"] = {"M": {day: number(count) for day, count in watermark.copied_days.items()}}
     return {name: value for name, value in item.items() if value != {"M": {}}}
+
+
+def _forecast_item(forecast: Forecast) -> Item:
+    moments = {name: getattr(forecast, name) for name in ("signed_in_at", "renewed_at", "ends_at")}
+    return {name: moment(at) for name, at in moments.items() if at is not None}
 
 
 def uid_item(record: UidRecord, ttl: int | None = None) -> Item:
@@ -245,7 +263,44 @@ def watermark_of(item: Item) -> Watermark:
             destination_mailbox=_text_of(item, "destination_mailbox"),
             look_back=_look_back_of(item),
             wanted_since=_float_or_none(item, "wanted_since") or 0.0,
+            tokens=_forecasts_of(item),
+            token_warned_at=_moments_of(item, "token_warned_at"),
+            uidnext=_whole_or_none(item, "uidnext") or 0,
+            ahead=_whole_or_none(item, "ahead") or 0,
+            copied=_whole_or_none(item, "copied_total") or 0,
+            copied_days={day: int(count["N"]) for day, count in item.get("copied_days", {"M": {}})["M"].items()},
         )
+
+
+def standing_of(item: Item) -> Standing:
+    """Read the watermark and who holds the lease. Raises StateUnavailable: the record is damaged."""
+    watermark = watermark_of(item)
+    with _understood(item):
+        return Standing(
+            watermark,
+            updated_at=_moment_or_none(item, "updated_at"),
+            lease_owner=_text_of(item, "lease_owner"),
+            lease_until=_float_or_none(item, "lease_until") or 0.0,
+        )
+
+
+def _forecasts_of(item: Item) -> dict[Side, Forecast]:
+    by_side = item["tokens"]["M"] if "tokens" in item else {}
+    return {
+        side: Forecast(
+            side,
+            signed_in_at=_moment_or_none(by_side[side]["M"], "signed_in_at"),
+            renewed_at=_moment_or_none(by_side[side]["M"], "renewed_at"),
+            ends_at=_moment_or_none(by_side[side]["M"], "ends_at"),
+        )
+        for side in Side
+        if side in by_side
+    }
+
+
+def _moments_of(item: Item, name: str) -> dict[Side, float]:
+    by_side = item[name]["M"] if name in item else {}
+    return {side: at for side in Side if (at := _moment_or_none(by_side, side)) is not None}
 
 
 def _look_back_of(item: Item) -> LookBack | None:

@@ -39,6 +39,7 @@ from syncer.dynamodb_records import (
     moment,
     number,
     partition_key,
+    standing_of,
     text,
     uid_record_of,
     uid_sk,
@@ -66,6 +67,7 @@ from syncer.model import (
     Lease,
     Loaded,
     MessageKey,
+    Standing,
     UidRecord,
     Watermark,
     Write,
@@ -149,8 +151,12 @@ class DynamoDBState:
 
     def peek(self) -> Watermark:
         """Return the watermark without taking the lease; nothing is written."""
+        return self.standing().watermark
+
+    def standing(self) -> Standing:
+        """Return the watermark and who holds the lease; nothing is written."""
         request = {**self._watermark_key(), "ConsistentRead": True}
-        return watermark_of(self._call("get_item", request).get("Item", {}))
+        return standing_of(self._call("get_item", request).get("Item", {}))
 
     def renew(self, lease: Lease, now: float) -> Lease:
         """Keep the lease for another ``lease_seconds`` from ``now``. Raises LeaseLost."""
@@ -191,6 +197,28 @@ class DynamoDBState:
             else:
                 holders[Identity(name)] = holder_of(item)
         return Loaded(records, failures, holders)
+
+    def failures(self) -> list[FailRecord]:
+        """Return every failed message, in the order of the messages: those that wait, and those given up."""
+        values = {":pk": {"S": self._partition.key}, ":fail": {"S": "FAIL#"}}
+        names = {"#PK": "PK", "#SK": "SK"}
+        request = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#PK = :pk AND begins_with(#SK, :fail)",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "ConsistentRead": True,
+        }
+        found: list[FailRecord] = []
+        start: dict[str, Any] = {}
+        while True:
+            answer = self._call("query", {**request, **start})
+            if "Items" not in answer:
+                raise StateUnavailable(NOT_DYNAMODB)
+            found += map(fail_record_of, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return sorted(found, key=lambda record: record.key)
+            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     def commit(self, lease: Lease, watermark: Watermark, writes: Sequence[Write], now: float) -> CommitResult:
         """Make ``writes`` and the watermark stand, renew the lease, and tell which writes were lost.

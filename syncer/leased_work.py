@@ -8,6 +8,7 @@ behind: the one that was found, unless the work says otherwise.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -36,6 +37,7 @@ from syncer.uid_set import UidSet
 
 logger = logging.getLogger(__name__)
 
+_DAY: Final = 86_400.0
 _BODIES: Final = 16
 _BODY_OCTETS: Final = 8 << 20
 """Bodies that are held at once: so many, or so many octets."""
@@ -67,6 +69,7 @@ class LeasedWork:
         self.faults: tuple[str, ...] = ()
         self.remedy = ""
         self._mailboxes: list[Source | Destination] = []
+        self._is_leased = False
 
     def do(self, work: Callable[[], None]) -> Outcome:
         """Do ``work`` under the lease and return how it ended. Raises nothing that is not a bug."""
@@ -78,6 +81,24 @@ class LeasedWork:
             return report(error, clock.now())
         self.watermark = self.found
         self.keeper = LeaseKeeper(self.world.store, lease, self.settings.lease_seconds, clock, began)
+        self._is_leased = True
+        outcome = self._outcome_of(work)
+        if outcome not in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
+            try:
+                self.keeper.release(self.watermark)
+            except (StateUnavailable, LeaseLost) as error:
+                outcome = report(error, clock.now())
+        return outcome
+
+    def do_unleased(self, work: Callable[[], None]) -> Outcome:
+        """Do ``work`` that only reads, and write nothing, anywhere. Raises nothing that is not a bug."""
+        try:
+            self.watermark = self.found = self.world.store.peek()
+        except SyncError as error:
+            return report(error, self.world.clock.now())
+        return self._outcome_of(work)
+
+    def _outcome_of(self, work: Callable[[], None]) -> Outcome:
         outcome = Outcome.OK
         try:
             work()
@@ -89,15 +110,10 @@ class LeasedWork:
             log_event(logger, logging.ERROR, "configuration_invalid", faults=list(error.faults))
         except SyncError as error:
             self.remedy = error.remedy if isinstance(error, AuthError) else ""
-            outcome = report(error, clock.now(), self._hold)
+            outcome = report(error, self.world.clock.now(), self._hold)
         finally:
             for mailbox in self._mailboxes:
                 mailbox.close()
-        if outcome not in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
-            try:
-                self.keeper.release(self.watermark)
-            except (StateUnavailable, LeaseLost) as error:
-                outcome = report(error, clock.now())
         return outcome
 
     def _hold(self, side: Side, until: float) -> None:
@@ -108,7 +124,7 @@ class LeasedWork:
         stop = self.world.stop()
         if stop is not None:
             raise Stopped(stop)
-        if self.keeper.is_due:
+        if self._is_leased and self.keeper.is_due:
             self.keeper.renew()
 
     # -- the mailboxes
@@ -131,16 +147,26 @@ class LeasedWork:
 
         Raises Unavailable, Throttled, LeaseLost, StateUnavailable, Stopped.
         """
-        candidates = self.source.since(moment) if moment > 0 else UidSet([1])
+        return self.list_between(moment, math.inf, self.selected.uidnext - 1)
+
+    def list_between(self, since: float, until: float, upto: int) -> Iterator[list[SourceMessage]]:
+        """Yield what arrived at ``since`` or later (0: always), before ``until``, and has a UID up to ``upto``.
+
+        Raises Unavailable, Throttled, LeaseLost, StateUnavailable, Stopped.
+        """
+        candidates = self.source.since(since) if since > 0 else UidSet([1])
         if not candidates:
             return
+        # A search goes by the day, whose bounds are the server's: what it says of the day after is too late for sure.
+        too_late = self.source.since(until + 2 * _DAY) if until < self.world.clock.now() else UidSet()
         listing = Listing(candidates.lowest - 1)
-        while listing.upto + 1 < self.selected.uidnext:
+        while listing.upto < upto:
             self.go_on()
             floor = listing.upto
-            asked = listing.next_window()
-            listed = listing.complete(self.source, asked, self.source.listing(asked), floor)
-            yield [message for message in listed if message.received_at >= moment]
+            asked = (listing.next_window() & UidSet.of_range(1, upto)) - too_late
+            if asked:
+                listed = listing.complete(self.source, asked, self.source.listing(asked), floor)
+                yield [message for message in listed if since <= message.received_at < until]
 
     def look(self, first_uid: Callable[[int], int]) -> DestinationView:
         """Read the destination from a UID on, which its UIDVALIDITY decides.

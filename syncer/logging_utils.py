@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import TextIO
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
@@ -83,3 +84,10 @@ def log_event(logger: logging.Logger, level: int, event: str, **fields: object) 
     """Log one event by its name, with its fields."""
     if logger.isEnabledFor(level):
         logger.log(level, event, extra={"event": event, **fields})
+
+
+def log_bug(error: BaseException) -> None:
+    """Log an exception nobody expected: its kind and where it came from, never its text, which may hold data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+    log_event(logging.getLogger(__name__), logging.CRITICAL, "bug", error=type(error).__name__, where=where)

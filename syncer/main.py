@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from typing import Final
 
 try:
     import click
@@ -11,20 +13,44 @@ except ImportError:
     sys.exit("The command line needs click and rich. In a checkout of the project: pip install '.[cli]'")
 
 from syncer import __version__
-from syncer.commands.auth import auth
-from syncer.commands.copying import daemon, run_once
-from syncer.commands.demo import demo
-from syncer.commands.health import health
-from syncer.commands.records import adopt, audit, table
-from syncer.daemon import log_bug
 from syncer.errors import ConfigError, StateUnavailable
-from syncer.logging_utils import log_event, set_up
+from syncer.logging_utils import log_bug, log_event, set_up
 from syncer.model import EXIT_BUG, EXIT_CONFIG, EXIT_NOT_NOW
 
 logger = logging.getLogger(__name__)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_MODULES: Final = {
+    "auth": "auth",
+    "run-once": "copying",
+    "daemon": "copying",
+    "health": "health",
+    "status": "status",
+    "retry": "catching_up",
+    "backfill": "catching_up",
+    "audit": "records",
+    "adopt": "records",
+    "table": "records",
+    "demo": "demo",
+}
+"""Each command, and the module of ``syncer.commands`` in which its function has the same name."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is called for: the health check of a container runs every minute."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"syncer.commands.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="syncer")
 def cli() -> None:
     """Copy new mail from a Gmail mailbox into a folder of an Outlook.com mailbox, exactly once.
@@ -35,12 +61,9 @@ def cli() -> None:
 
     \b
     Exit codes: 0 the cycle completed; 75 not now, try again later; 77 a person must
-    sign in again; 78 settings are wrong; 70 a bug; 1 audit found something.
+    sign in again; 78 settings are wrong; 70 a bug; 1 audit found something,
+    or retry did not find the UID.
     """
-
-
-for command in (auth, run_once, daemon, health, audit, adopt, table, demo):
-    cli.add_command(command)
 
 
 def main() -> None:

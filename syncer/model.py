@@ -159,6 +159,23 @@ class LookBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long a side's refresh token will last; None where nobody knows."""
+
+    side: Side
+    signed_in_at: float | None = None
+    """When a person signed in."""
+    renewed_at: float | None = None
+    """When the refresh token last changed."""
+    ends_at: float | None = None
+    """When it ends unless something is done."""
+
+    def days_left(self, now: float) -> float | None:
+        """Return in how many days it ends, to a tenth of a day; negative if it should have ended."""
+        return None if self.ends_at is None else round((self.ends_at - now) / 86_400, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """How far the source has been dealt with, and what is still open: the ``WATERMARK`` record.
 
@@ -196,6 +213,29 @@ class Watermark:
     """None before the first cycle."""
     wanted_since: float = 0.0
     """What arrived before this was left out when the program was first run, and is not missed."""
+    tokens: Mapping[Side, Forecast] = field(default_factory=dict)
+    """By side, as the last cycle that read the tokens foresaw it."""
+    token_warned_at: Mapping[Side, float] = field(default_factory=dict)
+    """By side whose token ends soon: when that was last logged."""
+    uidnext: int = 0
+    """The source's, as the last cycle saw it; 0 before the first."""
+    ahead: int = 0
+    """Messages that the last cycle saw above the horizon, or UIDs it had yet to list: still to be dealt with."""
+    copied: int = 0
+    """Copies so far, each counted once: in the write that takes its message out of ``open``."""
+    copied_days: Mapping[str, int] = field(default_factory=dict)
+    """The same by day (UTC, ``YYYY-MM-DD``), of the last days on which something was copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ``WATERMARK`` record says to somebody who only looks."""
+
+    watermark: Watermark
+    updated_at: float | None = None
+    lease_owner: str = ""
+    """Run id of who holds the lease; empty if nobody does."""
+    lease_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from syncer.model import (
     Confirmation,
     CopyUid,
     DestinationView,
+    FailRecord,
     Fence,
     Fingerprint,
     Identity,
@@ -25,6 +26,7 @@ from syncer.model import (
     MessageKey,
     Outcome,
     SourceMessage,
+    Standing,
     Watermark,
     Write,
 )
@@ -73,6 +75,8 @@ class Store(Protocol):
 
     def take_lease(self, owner: str, now: float) -> tuple[Lease, Watermark]: ...
     def peek(self) -> Watermark: ...
+    def standing(self) -> Standing: ...
+    def failures(self) -> Sequence[FailRecord]: ...
     def renew(self, lease: Lease, now: float) -> Lease: ...
     def release(self, lease: Lease, watermark: Watermark, now: float) -> None: ...
     def load(self, keys: Sequence[MessageKey], identities: Sequence[Identity]) -> Loaded: ...

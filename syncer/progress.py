@@ -14,14 +14,18 @@ claim that the next run does not find. ``open`` may name settled UIDs; the recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
-from syncer.model import CopyUid, Fence, LookBack, MessageKey, Side, SourceMessage, Watermark
+from syncer.forecast import warn_of_endings
+from syncer.model import CopyUid, Fence, Forecast, LookBack, MessageKey, Side, SourceMessage, Watermark
 from syncer.uid_set import MAX_UID, UidSet
 
 _NONE: Final = UidSet()
+DAYS_COUNTED: Final = 8
+"""Days with copies that are remembered one by one."""
 
 
 class Progress:
@@ -36,6 +40,8 @@ class Progress:
         self._listed: Sequence[int] = ()
         self._next_listed = 0
         self._unsettled: set[int] = set()
+        self._unlisted = found.ahead
+        """Of what lies above the horizon: UIDs that this cycle has yet to list."""
         self._open: dict[int, set[int]] = {v: set(uids) for v, uids in found.open.items()}
         self._failing: dict[MessageKey, float] = {}
         self._fences: dict[MessageKey, Fence | None] = {
@@ -232,6 +238,24 @@ class Progress:
         if passed >= self._base.window_upto:
             self._base = replace(self._base, window_since=0.0, window_upto=0)
 
+    def see(self, uidnext: int, unlisted: int) -> None:
+        """Note the source's UIDNEXT, and how many UIDs below it are still to be listed."""
+        self._base = replace(self._base, uidnext=uidnext)
+        self._unlisted = unlisted
+
+    def count_copy(self, at: float) -> None:
+        """Count a message that was copied; to be called as it is settled, so that each is counted once."""
+        day = _day(at)
+        days = {**self._base.copied_days, day: self._base.copied_days.get(day, 0) + 1}
+        kept = sorted(days)[-DAYS_COUNTED:]
+        self._base = replace(self._base, copied=self._base.copied + 1, copied_days={day: days[day] for day in kept})
+
+    def foresee(self, forecasts: Mapping[Side, Forecast], now: float) -> None:
+        """Note how long the refresh tokens will last, and warn of one that ends soon; without news, as it was."""
+        if forecasts:
+            self._base = replace(self._base, tokens=dict(forecasts))
+        self._base = replace(self._base, token_warned_at=warn_of_endings(self._base, now))
+
     def watermark(self, now: float) -> Watermark:
         """Return the record as it is to be written now."""
         self._reached = self.last_uid
@@ -250,6 +274,7 @@ class Progress:
             next_try_at=min(due) if due else None,
             owned=self._forget_old_copies(),
             not_before={side: until for side, until in self._base.not_before.items() if until > now},
+            ahead=len(self._listed) - self._next_listed + self._unlisted,
         )
 
     def _forget_old_copies(self) -> dict[int, UidSet]:
@@ -267,6 +292,10 @@ class Progress:
                 for uidvalidity, uids in self._owned.items()
             }
         return {uidvalidity: uids for uidvalidity, uids in self._owned.items() if uids}
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def _oldest(fences: Iterable[Fence | None], uidvalidity: int) -> int:

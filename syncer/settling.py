@@ -84,6 +84,7 @@ def _confirm_found(store: Store, cycle: CycleState, found: Sequence[Confirmation
         if confirmation.copy is not None:
             cycle.progress.own(confirmation.copy)
         cycle.progress.settle(confirmation.key)
+        cycle.progress.count_copy(confirmation.copied_at)
         _log_settled(confirmation.key, "found in the destination")
 
 

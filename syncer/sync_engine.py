@@ -145,6 +145,7 @@ class SyncEngine:
         while True:
             listed = listing.complete(source, asked, listed, progress.horizon)
             cycle.tally.unlisted = max(0, selected.uidnext - 1 - listing.upto)
+            progress.see(selected.uidnext, cycle.tally.unlisted)
             left = self._copy(cycle, source, listed)
             if left is not None:
                 return left
@@ -190,6 +191,9 @@ class SyncEngine:
             else:
                 if record is not None and record.copy is not None:
                     progress.own(record.copy)
+                if record is not None and record.duplicate_of is None:
+                    # Confirmed, and then the run ended: the watermark, which still names it, does not count it yet.
+                    progress.count_copy(record.copied_at or cycle.started_at)
                 progress.settle(key)
             if failure is not None and step is Step.LOOK:
                 cycle.failures[key] = failure
@@ -269,7 +273,10 @@ class SyncEngine:
             if key in cycle.pending:
                 continue
             if key in there:
-                jobs.append(Job(there[key], failure))
+                job = Job(there[key], failure)
+                step = plan_new(job.message, None, is_held=False, max_bytes=self._settings.max_message_bytes)
+                if not self._is_unfit(cycle, job, step, elapsed):
+                    jobs.append(job)
             else:
                 absent = Job(SourceMessage(key, 0, "", failure.received_at), failure)
                 cycle.ledger.fail(Item(absent, elapsed, reason=NOT_THERE))
@@ -301,14 +308,20 @@ class SyncEngine:
             )
             if step is Step.DUPLICATE and holder is not None:
                 cycle.ledger.duplicate(message.key, identity, holder)
-            elif step is Step.TOO_LARGE:
-                reason = f"larger than MAX_MESSAGE_BYTES ({message.size} octets)"
-                cycle.ledger.fail(Item(Job(message), elapsed, reason=reason), for_ever=True)
-            elif step is Step.EMPTY:
-                cycle.ledger.fail(Item(Job(message), elapsed, reason="the message is empty"), for_ever=True)
-            elif step is Step.COPY:
+            elif not self._is_unfit(cycle, Job(message), step, elapsed) and step is Step.COPY:
                 jobs.append(Job(message))
         return jobs
+
+    @staticmethod
+    def _is_unfit(cycle: CycleState, job: Job, step: Step, elapsed: float) -> bool:
+        """Tell whether no try can succeed; that is recorded then."""
+        if step not in (Step.TOO_LARGE, Step.EMPTY):
+            return False
+        reason = "the message is empty"
+        if step is Step.TOO_LARGE:
+            reason = f"larger than MAX_MESSAGE_BYTES ({job.message.size} octets)"
+        cycle.ledger.fail(Item(job, elapsed, reason=reason), for_ever=True)
+        return True
 
     # -- the end of a cycle
 
@@ -335,8 +348,10 @@ class SyncEngine:
         cycle.tally.backlog = cycle.progress.unsettled + cycle.tally.unlisted
         if outcome in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
             return outcome
+        now = self._world.clock.now()
+        cycle.progress.foresee(self._world.forecasts(), now)
         try:
-            cycle.keeper.release(cycle.progress.watermark(self._world.clock.now()))
+            cycle.keeper.release(cycle.progress.watermark(now))
         except (StateUnavailable, LeaseLost) as error:
             return self._report(error)
         return outcome
@@ -353,6 +368,9 @@ class SyncEngine:
         remedy: str = "",
     ) -> Summary:
         tally = tally or (cycle.tally if cycle is not None else Tally())
+        forecasts = self._world.forecasts() or (cycle.found.tokens if cycle is not None else {})
+        now = self._world.clock.now()
+        days_left = {side: forecast.days_left(now) for side, forecast in forecasts.items()}
         summary = Summary(
             outcome=outcome,
             listed=tally.listed,
@@ -367,6 +385,8 @@ class SyncEngine:
             duration_ms=round((self._world.clock.elapsed() - began) * 1000),
             faults=faults,
             remedy=remedy,
+            gmail_token_days_left=days_left.get(Side.SOURCE),
+            outlook_token_days_left=days_left.get(Side.DESTINATION),
         )
         log_event(
             logger,
@@ -383,6 +403,8 @@ class SyncEngine:
             bytes=summary.octets,
             last_uid=summary.last_uid,
             duration_ms=summary.duration_ms,
+            gmail_token_days_left=summary.gmail_token_days_left,
+            outlook_token_days_left=summary.outlook_token_days_left,
         )
         return summary
 

@@ -25,6 +25,7 @@ from syncer.model import (
     MessageKey,
     NotFound,
     Reclaim,
+    Standing,
     Status,
     UidRecord,
     Unclaim,
@@ -46,6 +47,7 @@ class MemoryTable:
     watermark: Watermark = field(default_factory=Watermark)
     owner: str | None = None
     lease_until: float = 0.0
+    updated_at: float | None = None
     generation: int = 0
     records: dict[MessageKey, UidRecord] = field(default_factory=dict)
     failures: dict[MessageKey, FailRecord] = field(default_factory=dict)
@@ -70,11 +72,22 @@ class MemoryState:
                 raise LeaseHeld(table.lease_until)
             table.owner, table.lease_until = owner, now + self._lease_seconds
             table.generation += 1
+            table.updated_at = now
             return Lease(owner, table.generation, table.lease_until), table.watermark
 
     def peek(self) -> Watermark:
         with self._operation("peek") as table:
             return table.watermark
+
+    def standing(self) -> Standing:
+        with self._operation("standing") as table:
+            if table.owner is None:
+                return Standing(table.watermark, table.updated_at)
+            return Standing(table.watermark, table.updated_at, table.owner, table.lease_until)
+
+    def failures(self) -> list[FailRecord]:
+        with self._operation("failures") as table:
+            return [table.failures[key] for key in sorted(table.failures)]
 
     def renew(self, lease: Lease, now: float) -> Lease:
         with self._operation("renew") as table:
@@ -88,7 +101,7 @@ class MemoryState:
                 return  # released by an earlier attempt, whose reply was lost
             self._fence(lease)
             self._put_watermark(watermark)
-            table.owner = None
+            table.owner, table.updated_at = None, now
 
     def load(self, keys: Sequence[MessageKey], identities: Sequence[Identity]) -> Loaded:
         if not keys and not identities:
@@ -104,7 +117,7 @@ class MemoryState:
         with self._operation("commit") as table:
             self._fence(lease)
             self._put_watermark(watermark)
-            table.lease_until = now + self._lease_seconds
+            table.lease_until, table.updated_at = now + self._lease_seconds, now
             lost: dict[MessageKey, MessageKey | None] = {}
             for write in writes:
                 self._write(write, lost)

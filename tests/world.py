@@ -12,7 +12,7 @@ import itertools
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +21,7 @@ from typing import Any, Final
 from syncer import cycle_state
 from syncer.adopt import Adoption, AdoptReport
 from syncer.audit import Audit, AuditReport
+from syncer.backfill import Backfill, BackfillReport
 from syncer.cycle_state import EngineSettings, Summary
 from syncer.errors import StateUnavailable
 from syncer.lookback import LOOK_BACK_SECONDS
@@ -28,15 +29,19 @@ from syncer.model import (
     Claim,
     CommitResult,
     Failure,
+    Forecast,
     Lease,
     MessageKey,
     Outcome,
     Reclaim,
-    Status,
+    Side,
     Watermark,
     Write,
 )
+from syncer.model import Status as RecordStatus
 from syncer.ports import Clock
+from syncer.retry import Retry, RetryReport
+from syncer.status import Status, gather
 from syncer.sync_engine import SyncEngine
 from syncer.uid_set import UidSet
 from tests.memory_mailboxes import (
@@ -165,6 +170,9 @@ class World:
         self.places: list[tuple[str, str]] = []
         """Every place that was passed."""
         self.checked = True
+        self.counts = True
+        """Every record is of a message that was copied here: none was adopted, none was lost."""
+        self.forecasts: Callable[[], Mapping[Side, Forecast]] = dict
         self.append_takes: float | None = None
         """Seconds, where it takes longer than everything else."""
         self._most_writes = most_writes
@@ -228,9 +236,50 @@ class World:
         stop: Callable[[], Outcome | None] = lambda: None,
     ) -> AdoptReport:
         """Rebuild the records."""
+        self.counts = False
         parts = self._parts(Events(self.time, None), stop, 0.0, None)
         with self._led_by(script):
             return Adoption(parts, self.settings, f"run-{next(self._runs)}", since=since).run()
+
+    def retry(self, *uids: int, script: Hook | None = None) -> RetryReport:
+        """Make failed messages due."""
+        parts = self._parts(Events(self.time, None), lambda: None, 0.0, None)
+        with self._led_by(script):
+            return Retry(parts, self.settings, f"run-{next(self._runs)}", uids=uids).run()
+
+    def backfill(
+        self,
+        *,
+        ago: float,
+        until_ago: float = -1.0,
+        script: Hook | None = None,
+        stop: Callable[[], Outcome | None] = lambda: None,
+        pause: Callable[[float], bool] | None = None,
+        dry: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> BackfillReport:
+        """Copy what arrived from ``ago`` to ``until_ago`` seconds before now."""
+
+        def wait(seconds: float) -> bool:
+            self.later(seconds)
+            return False
+
+        parts = self._parts(Events(self.time, None), stop, 0.0, on_progress)
+        work = Backfill(
+            parts,
+            self.settings,
+            f"run-{next(self._runs)}",
+            since=self.time.now - ago,
+            until=self.time.now - until_ago,
+            cycle=lambda told: self.run(script=script, stop=stop, on_progress=told),
+            pause=pause or wait,
+        )
+        with self._led_by(script):
+            return work.dry_run() if dry else work.run()
+
+    def status(self) -> Status:
+        """Look at the records."""
+        return gather(self._store(), self.time.now)
 
     def lose_the_table(self) -> None:
         """Somebody deleted it, and made another."""
@@ -286,7 +335,10 @@ class World:
     def check_settled(self) -> None:
         self._end_look_back()
         left = self.table.watermark
-        assert {record.status for record in self.table.records.values()} <= {Status.DONE}
+        if self.counts:
+            copies = [record for record in self.table.records.values() if record.duplicate_of is None]
+            assert left.copied == len(copies) == sum(left.copied_days.values()), "each copy is counted once"
+        assert {record.status for record in self.table.records.values()} <= {RecordStatus.DONE}
         assert all(key in self.table.records for key in self.table.holders.values())
         assert (left.open, left.failing) == ({}, {})
         assert left.last_uid == left.horizon
@@ -313,7 +365,7 @@ class World:
             assert now.horizon >= seen.horizon
         self._seen = now
         for key, record in self.table.records.items():
-            if record.status is Status.PENDING:
+            if record.status is RecordStatus.PENDING:
                 assert key.uid in now.open.get(key.uidvalidity, UidSet()), f"{key} is out of sight"
 
     # -- putting a run together
@@ -343,6 +395,7 @@ class World:
             spawn_confirm=_spawn(events.line()),
             on_progress=on_progress,
             new_queue=lambda: events,
+            forecasts=self.forecasts,
         )
 
     def _store(self) -> MemoryState:

@@ -6,15 +6,23 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
+
+import click
 
 from syncer import config as settings
 from syncer.config import Config
 from syncer.cycle import Runner
 from syncer.daemon import Stopper, Watcher
 from syncer.logging_utils import set_up
+from syncer.model import Outcome
 
 ENV_FILE: Final = Path(".env")
+
+
+class _Report(Protocol):
+    @property
+    def outcome(self) -> Outcome: ...
 
 
 def settings_help(*names: str) -> str:
@@ -34,6 +42,21 @@ def load() -> Config:
     config = settings.load(env_file=ENV_FILE)
     set_up(config.log_level)
     return config
+
+
+def tell(text: str) -> None:
+    """Say something to a person who watches; never into the log."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
+def ended(report: _Report) -> str:
+    """Return in words how work that a person asked for ended, where it is not done."""
+    if report.outcome is Outcome.OK:
+        return "done"
+    if report.outcome is Outcome.LEASE_HELD:
+        return "another run is at work; try again when it is done"
+    return f"{report.outcome}, see the log lines above"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncer import config as settings
-from syncer.commands.common import ENV_FILE, load, settings_help
+from syncer.commands.common import ENV_FILE, ended, load, settings_help, tell
 from syncer.cycle import Runner, audit_exit_code, work_exit_code
 from syncer.daemon import Stopper
 from syncer.logging_utils import log_event, set_up
@@ -83,6 +83,10 @@ def adopt(since: datetime | None) -> None:
     stopper = Stopper()
     with stopper.on_signals(), Runner(config, stop=stopper.signal) as runner:
         report = runner.adopt(since=since.date() if since is not None else None)
+    told = f"{report.listed} listed, {report.adopted} recorded as copied, {report.duplicates} duplicates"
+    told += f", {report.similar} undecided (see the log)" if report.similar else ""
+    told += f"; {report.left_open} left for the next cycle to copy"
+    tell(f"adopt: {ended(report)}; {told}")
     sys.exit(work_exit_code(report))
 
 

@@ -23,6 +23,7 @@ from syncer.model import (
     Failure,
     Fence,
     Fingerprint,
+    Forecast,
     Identity,
     Lease,
     Loaded,
@@ -31,6 +32,7 @@ from syncer.model import (
     NotFound,
     Reclaim,
     Side,
+    Standing,
     Status,
     UidRecord,
     Unclaim,
@@ -254,6 +256,15 @@ def test_a_watermark_reads_back_as_written(store: Store) -> None:
         outages=2,
         look_back=LookBack(NOW - 600.125, twice=5, once=4_294_967_295, reached=9),
         wanted_since=NOW - 90_000.25,
+        tokens={
+            Side.SOURCE: Forecast(Side.SOURCE, ends_at=NOW + 90),
+            Side.DESTINATION: Forecast(Side.DESTINATION, NOW - 1, NOW, NOW + 1),
+        },
+        token_warned_at={Side.SOURCE: NOW},
+        uidnext=4_294_967_295,
+        ahead=7,
+        copied=10**9,
+        copied_days={"2026-11-21": 3, "2026-11-22": 1},
     )
     lease = leased(store)
     commit(store, lease, watermark=full)
@@ -572,3 +583,27 @@ def test_what_is_asked_twice_is_read_once(store: Store) -> None:
 def test_nothing_asked_is_nothing_read(store: Store) -> None:
     assert store.load([], []) == Loaded({}, {}, {})
     assert store.confirm([]) == frozenset()
+
+
+# ---- what is only looked at
+
+
+def test_every_failed_message_is_found_in_its_order_and_nothing_else(store: Store) -> None:
+    assert list(store.failures()) == []
+    lease = leased(store)
+    commit(store, lease, failure(12), failure(3, tries=5), claim(11))
+    later = FailRecord(MessageKey(6, 40), "x", 1, NOW, NOW, True)
+    commit(store, lease, Failure(later))
+    assert [record.key for record in store.failures()] == [MessageKey(6, 40), key(3), key(12)]
+    assert store.failures()[0] == later
+
+
+def test_the_standing_tells_who_works_and_when_something_was_written_last(store: Store) -> None:
+    assert store.standing() == Standing(Watermark())
+    lease = leased(store)
+    working = store.standing()
+    assert (working.lease_owner, working.lease_until) == ("run-1", NOW + LEASE_SECONDS)
+    assert working.updated_at == pytest.approx(NOW, abs=0.001)
+    store.release(lease, START, NOW + 5)
+    assert replace(store.standing(), updated_at=None) == Standing(START)
+    assert store.standing().updated_at == pytest.approx(NOW + 5, abs=0.001)

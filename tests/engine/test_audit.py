@@ -22,6 +22,7 @@ def found(report: AuditReport) -> dict[str, list[int]]:
 
 def forget(world: World, uid: int) -> None:
     """The record of a message is lost."""
+    world.counts = False
     record = world.table.records.pop(MessageKey(world.source.uidvalidity, uid))
     world.table.holders.pop(record.identity)
 

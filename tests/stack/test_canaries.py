@@ -60,6 +60,17 @@ def test_no_mark_is_ever_seen(pair: FakePair, side: str | None, rule: object, ac
     assert [mark for mark in [*marks, *tokens] if mark in kept] == []
 
 
+def test_status_shows_no_mark_of_what_was_refused(pair: FakePair) -> None:
+    marks = plant(pair)
+    pair.source.deliver(letter(3), ARRIVED)
+    pair.destination.misbehave(on("APPEND", nth=2), ECHO)
+    pair.stack.program.run("run-once", settings={"MAX_ATTEMPTS": "1"})
+    for command in (("status",), ("status", "--json"), ("retry",), ("status",)):
+        code, printed = pair.stack.program.run(*command, settings={"LOG_LEVEL": "DEBUG"})
+        assert code == 0
+        assert unseen(pair, marks, printed)
+
+
 def test_a_revoked_grant_shows_no_token(pair: FakePair) -> None:
     marks = plant(pair)
     pair.stack.authority.revoke(Side.SOURCE)
@@ -92,6 +103,10 @@ def unseen(pair: FakePair, marks: list[str], printed: str) -> bool:
         pytest.param(("run-once",), id="run-once"),
         pytest.param(("run-once", "--dry-run"), id="dry run"),
         pytest.param(("table", "create"), id="table create"),
+        pytest.param(("status",), id="status"),
+        pytest.param(("status", "--json"), id="status --json"),
+        pytest.param(("retry", "--now"), id="retry"),
+        pytest.param(("backfill", "--since", "2026-01-01"), id="backfill"),
     ],
 )
 def test_no_command_shows_a_mark(pair: FakePair, command: tuple[str, ...]) -> None:
@@ -134,7 +149,17 @@ def test_no_answer_of_a_token_endpoint_shows_a_mark(pair: FakePair, side: Side, 
     assert unseen(pair, marks, printed)
 
 
-@pytest.mark.parametrize("command", [("run-once",), ("run-once", "--dry-run"), ("table", "create")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run-once",),
+        ("run-once", "--dry-run"),
+        ("table", "create"),
+        ("status",),
+        ("retry",),
+        ("backfill", "--since", "2026-01-01"),
+    ],
+)
 def test_a_table_that_may_not_be_used_shows_no_mark(pair: FakePair, command: tuple[str, ...]) -> None:
     marks = plant(pair)
     denied = Refusal(400, "AccessDeniedException", f"User {GMAIL} may not: {' '.join(marks)}")
