@@ -335,8 +335,10 @@ class SyncEngine:
         cycle.tally.backlog = cycle.progress.unsettled + cycle.tally.unlisted
         if outcome in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
             return outcome
+        now = self._world.clock.now()
+        cycle.progress.foresee(self._world.forecasts(), now)
         try:
-            cycle.keeper.release(cycle.progress.watermark(self._world.clock.now()))
+            cycle.keeper.release(cycle.progress.watermark(now))
         except (StateUnavailable, LeaseLost) as error:
             return self._report(error)
         return outcome
@@ -353,6 +355,9 @@ class SyncEngine:
         remedy: str = "",
     ) -> Summary:
         tally = tally or (cycle.tally if cycle is not None else Tally())
+        forecasts = self._world.forecasts() or (cycle.found.tokens if cycle is not None else {})
+        now = self._world.clock.now()
+        days_left = {side: forecast.days_left(now) for side, forecast in forecasts.items()}
         summary = Summary(
             outcome=outcome,
             listed=tally.listed,
@@ -367,6 +372,8 @@ class SyncEngine:
             duration_ms=round((self._world.clock.elapsed() - began) * 1000),
             faults=faults,
             remedy=remedy,
+            gmail_token_days_left=days_left.get(Side.SOURCE),
+            outlook_token_days_left=days_left.get(Side.DESTINATION),
         )
         log_event(
             logger,
@@ -383,6 +390,8 @@ class SyncEngine:
             bytes=summary.octets,
             last_uid=summary.last_uid,
             duration_ms=summary.duration_ms,
+            gmail_token_days_left=summary.gmail_token_days_left,
+            outlook_token_days_left=summary.outlook_token_days_left,
         )
         return summary
 
