@@ -12,6 +12,7 @@ except ImportError:
 
 from syncer.commands.copying import daemon, run_once
 from syncer.commands.demo import demo
+from syncer.commands.doctor import doctor
 from syncer.commands.records import adopt, audit, table
 from syncer.daemon import log_bug
 from syncer.errors import ConfigError, StateUnavailable
@@ -46,7 +47,7 @@ def cli() -> None:
     """
 
 
-for command in (run_once, daemon, audit, adopt, table, demo):
+for command in (run_once, daemon, audit, adopt, doctor, table, demo):
     cli.add_command(command)
 
 

@@ -1,0 +1,137 @@
+"""``doctor``: everything checked by really doing it, drawn for a person or told to a program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from syncer import config as settings
+from syncer.commands.common import ENV_FILE, settings_help
+from syncer.diagnosis import Diagnosis, Finding, Verdict, examine
+from syncer.logging_utils import set_up
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MARKS: Final = {
+    Verdict.OK: ("ok", "green"),
+    Verdict.WARN: ("warn", "yellow"),
+    Verdict.FAIL: ("FAIL", "bold red"),
+    Verdict.SKIPPED: ("-", "dim"),
+}
+
+
+@click.command(epilog=settings_help())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def doctor(as_json: bool) -> None:
+    """Check everything by really doing it, in order, and name the first cause and what mends it.
+
+    Nothing is copied, no record is written, no lease is taken: a running sync is not disturbed. Access
+    tokens are renewed, and what comes is saved. While DynamoDB cannot be used, nobody signs in anywhere.
+
+    \b
+    Exit code 0: nothing failed (there may be warnings); else the worst of 78
+    (settings), 77 (sign in again) and 75 (not now).
+
+    \b
+    Example:
+      syncer doctor --json
+    """
+    from syncer.doctor.examination import examination
+
+    # What the parts log is about a cycle; here the checks say it. Stdout is theirs alone.
+    set_up("CRITICAL", sys.stderr)
+    logging.getLogger().setLevel(logging.CRITICAL)
+    settings.lend_to_libraries(ENV_FILE)
+    inspection = settings.inspect(env_file=ENV_FILE)
+    with examination(inspection) as checks:
+        findings = (
+            _watched(examine(checks, inspection.wrong), len(checks))
+            if not as_json
+            else examine(checks, inspection.wrong)
+        )
+        diagnosis = Diagnosis(tuple(findings))
+    if as_json:
+        click.echo(json.dumps(diagnosis.as_json(), ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _draw(diagnosis)
+    else:
+        _write(diagnosis)
+    sys.exit(diagnosis.exit_code)
+
+
+def _watched(findings: Iterable[Finding], count: int) -> Iterable[Finding]:
+    """Pass the findings on, and show a person at a terminal which check is at work."""
+    if not sys.stderr.isatty():
+        yield from findings
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("checking") as status:
+        for number, finding in enumerate(findings, 1):
+            status.update(f"checked {number} of {count}: {finding.title}")
+            yield finding
+
+
+def _draw(diagnosis: Diagnosis) -> None:
+    """Draw the first cause, then a table of all checks."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(markup=False, highlight=False)
+    cause = diagnosis.first_cause
+    if cause is None:
+        console.print(Panel(Text("All is well."), border_style="green", expand=False))
+    else:
+        body = Text(f"{cause.title}: {cause.found.words}")
+        if cause.found.remedy:
+            body.append("\n\nRemedy: ", "bold").append(cause.found.remedy)
+        title = "First cause" if cause.verdict is Verdict.FAIL else "Nothing failed; first warning"
+        console.print(Panel(body, title=title, title_align="left", border_style=_MARKS[cause.verdict][1]))
+    drawn = Table(box=None, padding=(0, 1, 0, 0), show_header=False, expand=True)
+    drawn.add_column(width=4, no_wrap=True)
+    drawn.add_column(max_width=30)
+    drawn.add_column(ratio=1)
+    for finding in diagnosis.findings:
+        mark, style = _MARKS[finding.verdict]
+        words = Text(finding.found.words)
+        if finding.found.remedy and finding is not cause:
+            words.append(f"\n{finding.found.remedy}", "italic")
+        drawn.add_row(Text(mark, style), Text(finding.title), words, style="dim" if mark == "-" else "")
+    console.print(drawn)
+    _sum_up(diagnosis, console)
+
+
+def _sum_up(diagnosis: Diagnosis, console: Console) -> None:
+    console.print(_counted(diagnosis), style=_MARKS[diagnosis.verdict][1])
+
+
+def _write(diagnosis: Diagnosis) -> None:
+    """Write the same as plain lines."""
+    cause = diagnosis.first_cause
+    if cause is None:
+        click.echo("all is well")
+    else:
+        kind = "first cause" if cause.verdict is Verdict.FAIL else "nothing failed; first warning"
+        click.echo(f"{kind}: {cause.check}: {cause.found.words}")
+        if cause.found.remedy:
+            click.echo(f"remedy: {cause.found.remedy}")
+    for finding in diagnosis.findings:
+        remedy = f" | {finding.found.remedy}" if finding.found.remedy else ""
+        click.echo(f"{finding.verdict.value:<7}  {finding.check:<30}  {finding.found.words}{remedy}")
+    click.echo(_counted(diagnosis))
+
+
+def _counted(diagnosis: Diagnosis) -> str:
+    counts = ", ".join(f"{diagnosis.count(verdict)} {name}" for verdict, name in _COUNTED.items())
+    return f"{len(diagnosis.findings)} checks: {counts}"
+
+
+_COUNTED: Final = {Verdict.OK: "ok", Verdict.WARN: "warnings", Verdict.FAIL: "failed", Verdict.SKIPPED: "not tried"}
