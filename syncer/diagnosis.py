@@ -99,12 +99,14 @@ def examine(checks: Sequence[Check], wrong_settings: frozenset[str] = frozenset(
     """
     causes: dict[str, str] = {}
     """By check that failed or was blocked: the check that is to blame."""
+    titles = {check.name: check.title for check in checks}
     for check in checks:
         setting = next((name for name in check.settings if name in wrong_settings), "")
         needed = next((name for name in check.needs if name in causes), "")
         if setting or needed:
-            cause = causes[needed] if needed else "settings"
-            words = f"not tried, because {cause} failed" + (f" ({setting})" if setting and not needed else "")
+            cause = "settings" if setting else causes[needed]
+            # A setting of one's own says more than what else is in the way.
+            words = f"not tried: {setting} is missing or wrong" if setting else f'not tried: "{titles[cause]}" failed'
             causes[check.name] = cause
             yield Finding(check.name, check.title, not_tried(words), because=cause)
             continue

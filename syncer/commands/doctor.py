@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from itertools import groupby
+from typing import Final
 
 import click
 
@@ -14,9 +15,6 @@ from syncer import config as settings
 from syncer.commands.common import ENV_FILE, settings_help
 from syncer.diagnosis import Diagnosis, Finding, Verdict, examine
 from syncer.logging_utils import set_up
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _MARKS: Final = {
     Verdict.OK: ("ok", "green"),
@@ -50,12 +48,8 @@ def doctor(as_json: bool) -> None:
     settings.lend_to_libraries(ENV_FILE)
     inspection = settings.inspect(env_file=ENV_FILE)
     with examination(inspection) as checks:
-        findings = (
-            _watched(examine(checks, inspection.wrong), len(checks))
-            if not as_json
-            else examine(checks, inspection.wrong)
-        )
-        diagnosis = Diagnosis(tuple(findings))
+        findings = examine(checks, inspection.wrong)
+        diagnosis = Diagnosis(tuple(findings if as_json else _watched(findings, len(checks))))
     if as_json:
         click.echo(json.dumps(diagnosis.as_json(), ensure_ascii=False))
     elif sys.stdout.isatty():
@@ -99,18 +93,24 @@ def _draw(diagnosis: Diagnosis) -> None:
     drawn.add_column(width=4, no_wrap=True)
     drawn.add_column(max_width=30)
     drawn.add_column(ratio=1)
-    for finding in diagnosis.findings:
-        mark, style = _MARKS[finding.verdict]
-        words = Text(finding.found.words)
-        if finding.found.remedy and finding is not cause:
-            words.append(f"\n{finding.found.remedy}", "italic")
-        drawn.add_row(Text(mark, style), Text(finding.title), words, style="dim" if mark == "-" else "")
+    for words, group in groupby(diagnosis.findings, key=_not_tried):
+        findings = list(group)
+        if words and len(findings) > 1:
+            drawn.add_row("-", f"{len(findings)} checks", words, style="dim")
+            continue
+        for finding in findings:
+            mark, style = _MARKS[finding.verdict]
+            found = Text(finding.found.words)
+            if finding.found.remedy and finding is not cause:
+                found.append(f"\n{finding.found.remedy}", "italic")
+            drawn.add_row(Text(mark, style), finding.title, found, style="dim" if mark == "-" else "")
     console.print(drawn)
-    _sum_up(diagnosis, console)
-
-
-def _sum_up(diagnosis: Diagnosis, console: Console) -> None:
     console.print(_counted(diagnosis), style=_MARKS[diagnosis.verdict][1])
+
+
+def _not_tried(finding: Finding) -> str:
+    """Return why a check was not tried; empty for those that were. Neighbours with one reason share a row."""
+    return finding.found.words if finding.because else ""
 
 
 def _write(diagnosis: Diagnosis) -> None:

@@ -74,11 +74,11 @@ def _places(config: Config) -> list[Place]:
         places.append(_web("secrets_manager", "Secrets Manager", *_aws(config, "secretsmanager"), "AWS_CA_BUNDLE"))
     return [
         *places,
-        _web("gmail_token", "Google's token endpoint", config.gmail_token_uri, ("GMAIL_TOKEN_URI",)),
-        _web("microsoft_token", "Microsoft's token endpoint", config.ms_authority, ("MS_AUTHORITY",)),
+        _web("gmail_token", "Google's sign-in", config.gmail_token_uri, ("GMAIL_TOKEN_URI",)),
+        _web("microsoft_token", "Microsoft's sign-in", config.ms_authority, ("MS_AUTHORITY",)),
         Place(
             "gmail_imap",
-            "Gmail's IMAP server",
+            "Gmail's IMAP",
             config.gmail_imap_host,
             config.gmail_imap_port,
             ("GMAIL_IMAP_HOST", "GMAIL_IMAP_PORT"),
@@ -86,7 +86,7 @@ def _places(config: Config) -> list[Place]:
         ),
         Place(
             "outlook_imap",
-            "Outlook.com's IMAP server",
+            "Outlook.com's IMAP",
             config.outlook_imap_host,
             config.outlook_imap_port,
             ("OUTLOOK_IMAP_HOST", "OUTLOOK_IMAP_PORT"),

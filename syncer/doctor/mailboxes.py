@@ -69,16 +69,16 @@ class Mailboxes:
         there, target = (WATERMARK_CHECK, "outlook.folder"), ("OUTLOOK_TARGET_FOLDER",)
         return [
             *self._sign_ins(Side.SOURCE, "gmail", "Gmail", ("GMAIL_EMAIL",)),
-            Check("gmail.capabilities", "what Gmail's server can do", self._gmail_can, ("gmail.sign_in",)),
+            Check("gmail.capabilities", "Gmail's IMAP extensions", self._gmail_can, ("gmail.sign_in",)),
             Check("gmail.mailbox", "mailbox that is copied", self._examine, ("gmail.sign_in",), source),
-            Check("gmail.size_limit", "Gmail shows all its mail", self._size_limit, ("gmail.mailbox",)),
-            Check("gmail.uidvalidity", "Gmail's numbers still hold", self._gmail_numbers, seen),
+            Check("gmail.size_limit", "Gmail's folder size limit", self._size_limit, ("gmail.mailbox",)),
+            Check("gmail.uidvalidity", "Gmail's UIDVALIDITY", self._gmail_numbers, seen),
             *self._sign_ins(Side.DESTINATION, "outlook", "Outlook.com", ("OUTLOOK_EMAIL",)),
             Check("outlook.reach", "mailbox behind the sign-in", self._reach, ("outlook.sign_in",)),
-            Check("outlook.capabilities", "what Outlook.com's server can do", self._outlook_can, ("outlook.reach",)),
+            Check("outlook.capabilities", "Outlook.com's extensions", self._outlook_can, ("outlook.reach",)),
             Check("outlook.append_limit", "largest message it takes", self._append_limit, ("outlook.reach",)),
             Check("outlook.folder", "folder for the copies", self._folder, ("outlook.reach",), target),
-            Check("outlook.uidvalidity", "the folder is the same", self._outlook_numbers, there),
+            Check("outlook.uidvalidity", "UIDVALIDITY of the folder", self._outlook_numbers, there),
         ]
 
     def _sign_ins(self, side: Side, name: str, title: str, settings: tuple[str, ...]) -> list[Check]:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from syncer.diagnosis import Check, Found, fail, not_tried, ok, warn
 from syncer.doctor import certificates
+from syncer.doctor.words import span
 
 CONNECT_SECONDS: Final = 10.0
 REFUSED_SECONDS: Final = 240.0
@@ -116,7 +117,7 @@ class Network:
             return not_tried("no server told its time; see the names and connections below")
         ahead = median(told)
         wrong = abs(ahead)
-        said = f"{_span(wrong)} {'ahead of' if ahead > 0 else 'behind'} the servers"
+        said = f"{span(wrong)} {'ahead of' if ahead > 0 else 'behind'} the servers"
         if wrong > REFUSED_SECONDS:
             return fail(f"{said}: AWS refuses what it signs", _SET_CLOCK)
         if wrong > NOTABLE_SECONDS:
@@ -332,12 +333,4 @@ def _validity(certificate: Mapping[str, object] | None, now: float) -> str:
     ends = (certificate or {}).get("notAfter")
     if not isinstance(ends, str):
         return ""
-    return f", certificate good for {max(round((ssl.cert_time_to_seconds(ends) - now) / 86_400), 0):,} days"
-
-
-def _span(seconds: float) -> str:
-    """Return a length of time in the unit that suits it."""
-    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} seconds"
+    return f", certificate valid for {max(round((ssl.cert_time_to_seconds(ends) - now) / 86_400), 0):,} days"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from syncer.config import Config
 from syncer.diagnosis import Check, Found, fail, not_tried, ok, warn
 from syncer.doctor.state import USABLE, State, split
+from syncer.doctor.words import span
 from syncer.dynamodb_client import call, code_of, translated
 from syncer.dynamodb_records import WATERMARK, fail_record_of, partition_key, watermark_of
 from syncer.dynamodb_state import DynamoDBState
@@ -45,23 +46,29 @@ class Records:
 
     def first_checks(self) -> list[Check]:
         """Return the checks of what is in the way of a cycle."""
-        record = (WATERMARK_CHECK,)
+        record, source, destination = (WATERMARK_CHECK,), Side.SOURCE, Side.DESTINATION
         return [
-            Check(WATERMARK_CHECK, "record of how far it is", self._read, (*USABLE,), SETTINGS),
-            Check("records.lease", "no dead run holds the lease", self._lease, record, SETTINGS),
-            Check("records.folders", "same folders as before", self._folders, record, SETTINGS),
-            Check("gmail.hold", "Gmail lets us in", lambda: self._hold(Side.SOURCE), record, SETTINGS),
-            Check("outlook.hold", "Outlook.com lets us in", lambda: self._hold(Side.DESTINATION), record, SETTINGS),
+            Check(WATERMARK_CHECK, "record of progress", self._read, (*USABLE,), SETTINGS),
+            Check("records.lease", "lease", self._lease, record, SETTINGS),
+            Check("records.folders", "folders of the records", self._folders, record, SETTINGS),
+            Check("gmail.hold", "wait asked for by Gmail", lambda: self._hold(source), record, SETTINGS),
+            Check(
+                "outlook.hold",
+                "wait asked for by Outlook.com",
+                lambda: self._hold(destination),
+                record,
+                SETTINGS,
+            ),
         ]
 
     def last_checks(self) -> list[Check]:
         """Return the checks of how the cycles went so far."""
         record = (WATERMARK_CHECK,)
         return [
-            Check("records.outages", "copies were accepted", self._outages, record, SETTINGS),
-            Check("records.failing", "no message fails", self._failing, record, SETTINGS),
-            Check("records.given_up", "none was given up", self._given_up, record, SETTINGS),
-            Check("records.in_doubt", "none is in doubt", self._in_doubt, record, SETTINGS),
+            Check("records.outages", "refusals by Outlook.com", self._outages, record, SETTINGS),
+            Check("records.failing", "failed messages", self._failing, record, SETTINGS),
+            Check("records.given_up", "messages given up", self._given_up, record, SETTINGS),
+            Check("records.in_doubt", "messages in doubt", self._in_doubt, record, SETTINGS),
             Check("records.last_cycle", "last good cycle", self._last_cycle, record, SETTINGS),
         ]
 
@@ -118,12 +125,12 @@ class Records:
                 remedy = "set OUTLOOK_TARGET_FOLDER back until no message is in doubt"
                 return fail("messages may be in doubt in another OUTLOOK_TARGET_FOLDER", remedy, EXIT_CONFIG)
             return ok("OUTLOOK_TARGET_FOLDER is another: copies go there from now on")
-        return ok("yes")
+        return ok("as before")
 
     def _hold(self, side: Side) -> Found:
         left = self.watermark.not_before.get(side, 0.0) - self._now()
         if left <= 0:
-            return ok("yes: it did not ask to be left alone")
+            return ok("none")
         until = datetime.fromtimestamp(self._now() + left, UTC)
         return fail(
             f"it asked to be left alone until {until:%H:%M} UTC, {span(left)} more",
@@ -133,16 +140,16 @@ class Records:
     def _outages(self) -> Found:
         count = self.watermark.outages
         if not count:
-            return ok("yes")
+            return ok("none")
         return warn(
-            f"no: in the last {count} cycles Outlook.com refused every message",
+            f"in the last {count} cycles it refused every message",
             "look in Outlook.com whether mailbox or storage is full",
         )
 
     def _failing(self) -> Found:
         keys = [MessageKey(validity, uid) for validity, uids in self.watermark.failing.items() for uid in uids]
         if not keys:
-            return ok("yes")
+            return ok("none")
         try:
             failures = self._store().load(keys[:MAX_RECORDS], ()).failures.values()
         except StateUnavailable as error:
@@ -185,7 +192,7 @@ class Records:
         except StateUnavailable as error:
             return split(error)
         if not found:
-            return ok("yes")
+            return ok("none")
         uids = ", ".join(str(failure.key.uid) for failure in found[:5]) + (", ..." if len(found) > 5 else "")
         return warn(
             f"{_messages(len(found))} given up (UID {uids}){_commonest(found)}",
@@ -198,7 +205,7 @@ class Records:
         except StateUnavailable as error:
             return split(error)
         if not pending:
-            return ok("yes")
+            return ok("none")
         if (self._lease_left() or 0.0) > 0:
             return ok(f"{_messages(len(pending))} under way in the run at work")
         oldest = self._now() - min(record.claimed_at for record in pending)
@@ -240,11 +247,3 @@ def _commonest(failures: Sequence[FailRecord] | Any) -> str:
 
 def _messages(count: int) -> str:
     return f"{count} message" if count == 1 else f"{count} messages"
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in the unit that suits it."""
-    for unit, name in ((_DAY, "days"), (_HOUR, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{max(seconds, 0):.0f} seconds"

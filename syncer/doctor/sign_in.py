@@ -43,20 +43,31 @@ class SignIn:
 
     def checks(self, usable: tuple[str, ...]) -> list[Check]:
         """Return the checks; without those named in ``usable`` no token endpoint is asked."""
-        checks = []
-        for side in Side:
-            name, title, reads = NAMES[side], TITLES[side], (*STORE_SETTINGS, *_READS[side])
-            token, refresh = f"{name}.token", f"{name}.refresh"
-            needs = (*usable, HOSTS[side], token, "tokens.write")
-            checks += [
-                Check(token, f"{title} refresh token", _of(self._is_there, side), ("tokens.read",), reads),
-                Check(refresh, f"{title} access token", _of(self._renew, side), needs, reads),
-                Check(f"{name}.scope", f"{title} permission for IMAP", _of(self._scope, side), (refresh,), reads),
-                Check(f"{name}.forecast", f"{title} sign-in lasts", _of(self._forecast, side), (refresh,), reads),
+        reads = {side: (*STORE_SETTINGS, *names) for side, names in _READS.items()}
+        tokens = [
+            Check(
+                f"{NAMES[side]}.token",
+                f"{title} refresh token",
+                _of(self._is_there, side),
+                ("tokens.read",),
+                reads[side],
+            )
+            for side, title in TITLES.items()
+        ]
+        # Like a cycle: without both, neither is used.
+        there = (*usable, *(token.name for token in tokens), "tokens.write")
+        uses = []
+        for side, title in TITLES.items():
+            name, refresh = NAMES[side], (f"{NAMES[side]}.refresh",)
+            needs = (*there, HOSTS[side])
+            uses += [
+                Check(refresh[0], f"{title} access token", _of(self._renew, side), needs, reads[side]),
+                Check(f"{name}.scope", f"{title} permission for IMAP", _of(self._scope, side), refresh, reads[side]),
+                Check(f"{name}.forecast", f"{title} sign-in lasts", _of(self._forecast, side), refresh, reads[side]),
             ]
+        saved = Check("tokens.saved", "new tokens saved", self._saved, there, STORE_SETTINGS)
         # Google's first: it brings no new refresh token, and what waits to be saved goes with Microsoft's.
-        saved = Check("tokens.saved", "new tokens are saved", self._saved, ("outlook.refresh",), STORE_SETTINGS)
-        return [*checks, saved]
+        return [*tokens, *uses, saved]
 
     def access_token(self, side: Side) -> str:
         """Return the access token that was checked."""

@@ -101,47 +101,43 @@ class State:
         try:
             client = self.client
             # What refuses to say who is asking says so to any request; this one reads nothing.
-            code, said = self._attempt("batch_get_item", {"RequestItems": {self._table: {"Keys": [self._key]}}})
+            code, said, answer = self._attempt("batch_get_item", {"RequestItems": {self._table: {"Keys": [self._key]}}})
             credentials = boto3.Session().get_credentials()
         except StateUnavailable as error:
             return split(error)
-        if code in _NOT_ACCEPTED or (code == "" and said is not None):
-            return said or fail(NOT_DYNAMODB, "check AWS_ENDPOINT_URL")
+        if said is not None and (code in _NOT_ACCEPTED or not code):
+            return said
+        if said is None and "Responses" not in answer:
+            return _NOT_DYNAMODB
         found = getattr(credentials, "method", None) or "the SDK"
         return ok(f"accepted in {client.meta.region_name}; found by: {found}")
 
-    def _attempt(self, operation: str, request: Mapping[str, Any]) -> tuple[str, Found | None]:
-        """Make a call; return the name of the error, and the fault it stands for. Empty and None: it worked."""
+    def _attempt(self, operation: str, request: Mapping[str, Any]) -> tuple[str, Found | None, Mapping[str, Any]]:
+        """Make a call; return the name of the error, the fault it stands for, and the answer if there is no fault."""
         from botocore.exceptions import ClientError
 
-        code = ""
+        code, answer = "", {}
         try:
             with translated(self._table, self.client.meta.region_name):
                 try:
-                    getattr(self.client, operation)(**request)
+                    answer = getattr(self.client, operation)(**request)
                 except ClientError as error:
                     code = code_of(error)
                     raise
         except StateUnavailable as error:
-            return code, split(error)
-        return code, None
+            return code, split(error), {}
+        return code, None, answer
 
     def _is_there(self) -> Found:
-        from botocore.exceptions import ClientError
-
-        try:
-            with translated(self._table, self.client.meta.region_name):
-                try:
-                    self._description = self.client.describe_table(TableName=self._table)["Table"]
-                except ClientError as error:
-                    if code_of(error) not in _DENIED:
-                        raise
-                    return warn("not looked at: AWS denies dynamodb:DescribeTable, which a cycle does not need")
-        except StateUnavailable as error:
-            return split(error)
-        except KeyError:
-            return fail(NOT_DYNAMODB.partition(":")[0], "check AWS_ENDPOINT_URL and the network")
-        status = str(self._description.get("TableStatus"))
+        code, said, answer = self._attempt("describe_table", {"TableName": self._table})
+        if code in _DENIED:
+            return warn("not looked at: AWS denies dynamodb:DescribeTable, which a cycle does not need")
+        if said is not None:
+            return said
+        if "Table" not in answer:
+            return _NOT_DYNAMODB
+        self._description = answer["Table"]
+        status = str(answer["Table"].get("TableStatus"))
         if status in ("ACTIVE", "UPDATING"):
             return ok(f"{self._table} is {status}")
         return fail(f"table {self._table} is {status}", "try again in a minute; if it stays, look at it in the console")
@@ -159,18 +155,11 @@ class State:
         return fail(words, "set DYNAMODB_TABLE to another name, then: syncer table create", EXIT_CONFIG)
 
     def _ttl(self) -> Found:
-        from botocore.exceptions import ClientError
-
-        try:
-            with translated(self._table, self.client.meta.region_name):
-                try:
-                    answer = self.client.describe_time_to_live(TableName=self._table)
-                except ClientError as error:
-                    if code_of(error) not in _DENIED:
-                        raise
-                    return warn("not looked at: AWS denies dynamodb:DescribeTimeToLive, which a cycle does not need")
-        except StateUnavailable as error:
-            return split(error)
+        code, said, answer = self._attempt("describe_time_to_live", {"TableName": self._table})
+        if code in _DENIED:
+            return warn("not looked at: AWS denies dynamodb:DescribeTimeToLive, which a cycle does not need")
+        if said is not None:
+            return said
         found = answer.get("TimeToLiveDescription", {})
         if found.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
             return warn("off: old records stay for ever, and cost", "syncer table create")
@@ -192,10 +181,10 @@ class State:
         if operation == "batch_get_item":
             return ok("allowed")
         # It cannot have been met. A proxy that says yes to everything must not pass for a table.
-        return fail("what answers is not DynamoDB", "check AWS_ENDPOINT_URL and the network")
+        return _NOT_DYNAMODB
 
     def _get(self) -> Found:
-        code, said = self._attempt("get_item", {"TableName": self._table, "Key": self._key})
+        code, said, _ = self._attempt("get_item", {"TableName": self._table, "Key": self._key})
         if code in _DENIED:
             return warn("denied; only `syncer run-once --dry-run` needs it", _ALLOW.format("dynamodb:GetItem"))
         return said or ok("allowed")
@@ -205,3 +194,6 @@ def split(error: Exception) -> Found:
     """Return a failure from a text that names the cause, then after a colon the remedy."""
     words, _, remedy = str(error).partition(": ")
     return fail(words, remedy or "try again in a minute")
+
+
+_NOT_DYNAMODB: Final = split(StateUnavailable(NOT_DYNAMODB))

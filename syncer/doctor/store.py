@@ -37,7 +37,7 @@ class Store:
         return [
             Check("tokens.place", "place for tokens", self._place, (), STORE_SETTINGS),
             Check("tokens.read", "read the tokens", self._read, (*self._needs, "tokens.place"), STORE_SETTINGS),
-            Check("tokens.write", "could keep a new token", self._write, ("tokens.read",), STORE_SETTINGS),
+            Check("tokens.write", "keep a new token", self._write, ("tokens.read",), STORE_SETTINGS),
         ]
 
     def _place(self) -> Found:

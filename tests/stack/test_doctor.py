@@ -1,0 +1,187 @@
+"""``doctor`` by the real command: what is broken on purpose is named first, what hangs on it is not tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer.demo.certificates import Certificates
+from tests.fakes.dynamodb_proxy import DENIED
+from tests.stack.broken import BROKEN, Broken, Scene, scene, worked
+from tests.stack.pair import FakePair, fake_pair, letter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def pair(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakePair]:
+    """A pair that works: three letters are copied."""
+    folder = tmp_path_factory.mktemp("pair")
+    with fake_pair(certificates, folder, INITIAL_SYNC="all") as made:
+        for number in range(3):
+            made.source.deliver(letter(number))
+        assert made.stack.run().exit_code == 0
+        yield made
+
+
+@pytest.fixture
+def whole(pair: FakePair, tmp_path: Path) -> Iterator[Scene]:
+    with scene(pair, tmp_path) as made:
+        yield made
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the command said."""
+
+    exit_code: int
+    said: dict[str, Any]
+
+    @property
+    def cause(self) -> dict[str, str]:
+        return self.said["first_cause"] or {}
+
+    @property
+    def checks(self) -> dict[str, dict[str, str]]:
+        return {check["check"]: check for check in self.said["checks"]}
+
+    def skipped(self) -> set[str]:
+        return {name for name, check in self.checks.items() if check["outcome"] == "skipped"}
+
+
+def doctor(at: Scene, **settings: str) -> Told:
+    # Each with tokens of its own, so that one test's sign-in is not another's.
+    tokens = {"TOKENS_FILE": str(at.folder / "tokens.json")}
+    code, printed = at.pair.stack.program.run("doctor", "--json", settings={**tokens, **settings})
+    (line,) = printed.splitlines()
+    return Told(code, json.loads(line))
+
+
+def test_where_nothing_is_broken_all_is_well(whole: Scene) -> None:
+    told = doctor(whole)
+    assert (told.exit_code, told.said["outcome"], told.cause) == (0, "ok", {})
+    assert told.said["counts"] == {"ok": len(told.checks), "warn": 0, "fail": 0, "skipped": 0}
+    assert len(told.checks) >= 20
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.what)
+def test_the_right_cause_is_named_first(whole: Scene, broken: Broken) -> None:
+    told = doctor(whole, **broken.by(whole))
+    assert told.cause.get("check") == broken.cause, told.cause
+    assert broken.says in f"{told.cause['found']} {told.cause['remedy']}"
+    assert told.cause["remedy"] or broken.exit_code == 0
+    assert told.exit_code == told.said["exit_code"] == broken.exit_code
+    assert told.cause["outcome"] == ("fail" if broken.exit_code else "warn")
+
+
+def test_doctor_disturbs_nothing(whole: Scene) -> None:
+    pair, before = whole.pair, whole.pair.stack.records()
+    verbs = (len(pair.source.commands), len(pair.destination.commands))
+    told = doctor(whole)
+    assert told.exit_code == 0
+    assert pair.stack.records() == before
+    assert [one.verb for one in pair.source.commands[verbs[0] :]] == ["CAPABILITY", "AUTHENTICATE", "EXAMINE", "LOGOUT"]
+    used = {one.verb for one in pair.destination.commands[verbs[1] :]}
+    assert used <= {"CAPABILITY", "AUTHENTICATE", "STATUS", "LIST", "LOGOUT"}
+    assert len(pair.copies()) == 3
+
+
+def test_while_dynamodb_cannot_be_used_nobody_is_asked_for_a_token_or_signs_in(whole: Scene) -> None:
+    pair = whole.pair
+    asked, signed = pair.stack.authority.token_calls(), pair.source.verbs().count("AUTHENTICATE")
+    told = doctor(whole, **whole.proxy(DENIED, "UpdateItem"))
+    assert pair.stack.authority.token_calls() == asked
+    assert pair.source.verbs().count("AUTHENTICATE") == signed
+    assert {"tokens.read", "gmail.refresh", "outlook.refresh", "gmail.sign_in", "outlook.reach"} <= told.skipped()
+    assert {told.checks[name]["because"] for name in told.skipped()} == {"dynamodb.update_item"}
+    assert told.checks["tls.outlook_imap"]["outcome"] == "ok"
+
+
+def test_one_side_that_fails_does_not_hide_the_other(whole: Scene) -> None:
+    told = doctor(whole, GMAIL_REFRESH_TOKEN="revoked", OUTLOOK_TARGET_FOLDER="Files")
+    assert told.cause["check"] == "gmail.refresh"
+    assert told.checks["outlook.folder"]["outcome"] == "fail"
+    assert told.checks["gmail.sign_in"]["because"] == "gmail.refresh"
+    assert told.exit_code == 78  # the worst of 77 and 78
+
+
+def test_with_an_address_missing_the_table_is_looked_at_all_the_same(whole: Scene) -> None:
+    told = doctor(whole, GMAIL_EMAIL="")
+    assert told.cause["check"] == "settings"
+    assert told.checks["dynamodb.put_item"]["outcome"] == "ok"
+    assert told.checks["outlook.refresh"]["outcome"] == "ok"
+    assert told.checks["gmail.sign_in"]["because"] == "settings"
+
+
+def test_a_lease_held_by_a_run_at_work_is_no_fault(whole: Scene) -> None:
+    import time
+
+    until = {"N": str(int(time.time() + 200))}
+    settings = whole.remembering(worked(), lease_owner={"S": "a run"}, lease_until=until)
+    told = doctor(whole, **settings)
+    assert told.exit_code == 0
+    assert told.checks["records.lease"]["outcome"] == "ok"
+    assert "held by a run at work" in told.checks["records.lease"]["found"]
+
+
+def test_a_rotated_token_is_saved_before_doctor_ends(whole: Scene) -> None:
+    path = whole.folder / "tokens.json"
+    assert doctor(whole).checks["tokens.saved"]["outcome"] == "ok"
+    first = json.loads(path.read_text())["outlook"]["refresh_token"]
+    assert first != whole.pair.stack.outlook.refresh_token
+    doctor(whole)
+    assert json.loads(path.read_text())["outlook"]["refresh_token"] != first
+
+
+def test_a_secret_is_tried_without_a_new_version_and_renewed_once_in_ten_minutes(whole: Scene) -> None:
+    settings = whole.secret()
+    aws = whole.pair.stack.aws
+    aws.requests.clear()
+    told = doctor(whole, **settings)
+    assert told.exit_code == 0, told.cause
+    assert told.checks["tokens.write"]["found"] == "writable (tried with the version it has: nothing changed)"
+    assert aws.requests["PutSecretValue"] == 2  # the harmless one, and the rotated token
+    aws.requests.clear()
+    calls = whole.pair.stack.authority.token_calls()
+    again = doctor(whole, **settings)
+    assert again.exit_code == 0
+    assert aws.requests["PutSecretValue"] == 1
+    assert whole.pair.stack.authority.token_calls() == calls
+    assert "not renewed" in again.checks["outlook.refresh"]["found"]
+
+
+@pytest.mark.parametrize("arguments", [("doctor",), ("doctor", "--json")], ids=["text", "json"])
+@pytest.mark.parametrize("broken", [None, *BROKEN[-30:]], ids=lambda broken: broken.what if broken else "nothing")
+def test_no_secret_and_no_address_is_shown(whole: Scene, broken: Broken | None, arguments: tuple[str, ...]) -> None:
+    given = {"TOKENS_FILE": str(whole.folder / "tokens.json"), **(broken.by(whole) if broken else {})}
+    _, printed = whole.pair.stack.program.run(*arguments, settings={**given, "LOG_LEVEL": "DEBUG"})
+    environment = {**whole.pair.stack.program.environment, **given}
+    names = ("GMAIL_EMAIL", "OUTLOOK_EMAIL", "GMAIL_CLIENT_SECRET", "GMAIL_REFRESH_TOKEN", "MS_REFRESH_TOKEN")
+    marks = [environment[name] for name in names if environment[name]]
+    assert [mark for mark in marks if mark in printed] == []
+
+
+def test_without_a_terminal_it_is_plain_text_with_the_first_cause_on_top(whole: Scene) -> None:
+    settings = {"TOKENS_FILE": str(whole.folder / "tokens.json"), "GMAIL_REFRESH_TOKEN": "revoked"}
+    code, printed = whole.pair.stack.program.run("doctor", settings=settings)
+    lines = printed.splitlines()
+    assert code == 77
+    assert lines[:2] == [
+        "first cause: gmail.refresh: Google refuses the sign-in: invalid_grant",
+        "remedy: syncer auth gmail",
+    ]
+    assert "\x1b" not in printed
+    assert lines[-1].endswith("1 failed, 7 not tried")
+
+
+def test_the_list_of_broken_things_is_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    rows = [f"| {one.what} | `{one.cause}` | {one.exit_code} |" for one in BROKEN]
+    start = page.index("| what is broken |")
+    shown = page[start:].split("\n\n", 1)[0].splitlines()[2:]
+    assert shown == rows
