@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,12 +16,17 @@ from syncer.commands.common import ENV_FILE, settings_help
 from syncer.diagnosis import Diagnosis, Finding, Verdict, examine
 from syncer.logging_utils import set_up
 
+if TYPE_CHECKING:
+    from rich.panel import Panel
+    from rich.table import Table
+
 _MARKS: Final = {
     Verdict.OK: ("ok", "green"),
     Verdict.WARN: ("warn", "yellow"),
     Verdict.FAIL: ("FAIL", "bold red"),
     Verdict.SKIPPED: ("-", "dim"),
 }
+_KINDS: Final = {Verdict.FAIL: "First cause", Verdict.WARN: "Nothing failed; first warning"}
 
 
 @click.command(epilog=settings_help())
@@ -75,20 +80,34 @@ def _watched(findings: Iterable[Finding], count: int) -> Iterable[Finding]:
 def _draw(diagnosis: Diagnosis) -> None:
     """Draw the first cause, then a table of all checks."""
     from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    console.print(_first_cause(diagnosis.first_cause))
+    console.print(_table(diagnosis))
+    console.print(_counted(diagnosis), style=_MARKS[diagnosis.verdict][1])
+    if (cause := diagnosis.first_cause) is not None and console.size.height < len(diagnosis.findings):
+        # The top has scrolled away.
+        remedy = f" Remedy: {cause.found.remedy}" if cause.found.remedy else ""
+        console.print(f"{_KINDS[cause.verdict]}: {cause.title}.{remedy}", style="bold")
+
+
+def _first_cause(cause: Finding | None) -> Panel:
     from rich.panel import Panel
+    from rich.text import Text
+
+    if cause is None:
+        return Panel(Text("All is well."), border_style="green", expand=False)
+    body = Text(f"{cause.title}: {cause.found.words}")
+    if cause.found.remedy:
+        body.append("\n\nRemedy: ", "bold").append(cause.found.remedy)
+    return Panel(body, title=_KINDS[cause.verdict], title_align="left", border_style=_MARKS[cause.verdict][1])
+
+
+def _table(diagnosis: Diagnosis) -> Table:
+    """Return a row for each check; neighbours that one fault stands in the way of share a row."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(markup=False, highlight=False)
-    cause = diagnosis.first_cause
-    if cause is None:
-        console.print(Panel(Text("All is well."), border_style="green", expand=False))
-    else:
-        body = Text(f"{cause.title}: {cause.found.words}")
-        if cause.found.remedy:
-            body.append("\n\nRemedy: ", "bold").append(cause.found.remedy)
-        title = "First cause" if cause.verdict is Verdict.FAIL else "Nothing failed; first warning"
-        console.print(Panel(body, title=title, title_align="left", border_style=_MARKS[cause.verdict][1]))
     drawn = Table(box=None, padding=(0, 1, 0, 0), show_header=False, expand=True)
     drawn.add_column(width=4, no_wrap=True)
     drawn.add_column(max_width=30)
@@ -101,15 +120,14 @@ def _draw(diagnosis: Diagnosis) -> None:
         for finding in findings:
             mark, style = _MARKS[finding.verdict]
             found = Text(finding.found.words)
-            if finding.found.remedy and finding is not cause:
+            if finding.found.remedy and finding is not diagnosis.first_cause:
                 found.append(f"\n{finding.found.remedy}", "italic")
             drawn.add_row(Text(mark, style), finding.title, found, style="dim" if mark == "-" else "")
-    console.print(drawn)
-    console.print(_counted(diagnosis), style=_MARKS[diagnosis.verdict][1])
+    return drawn
 
 
 def _not_tried(finding: Finding) -> str:
-    """Return why a check was not tried; empty for those that were. Neighbours with one reason share a row."""
+    """Return what stood in the way of a check; empty where nothing did."""
     return finding.found.words if finding.because else ""
 
 
@@ -119,8 +137,7 @@ def _write(diagnosis: Diagnosis) -> None:
     if cause is None:
         click.echo("all is well")
     else:
-        kind = "first cause" if cause.verdict is Verdict.FAIL else "nothing failed; first warning"
-        click.echo(f"{kind}: {cause.check}: {cause.found.words}")
+        click.echo(f"{_KINDS[cause.verdict].lower()}: {cause.check}: {cause.found.words}")
         if cause.found.remedy:
             click.echo(f"remedy: {cause.found.remedy}")
     for finding in diagnosis.findings:

@@ -134,7 +134,7 @@ class Mailboxes:
             )
         except SideError as error:
             return _meaning(error)
-        return ok(f"{self._selected.exists:,} messages, opened for reading only")
+        return ok(f"there, {self._selected.exists:,} in it; opened for reading only")
 
     def _size_limit(self) -> Found:
         exists = self._selected.exists if self._selected is not None else 0

@@ -60,7 +60,7 @@ class Store:
         held = sum(bool(known.refresh_token) for known in stored.sides.values())
         if self._store.read_only:
             return ok(f"{held} refresh tokens in the environment")
-        return ok(f"readable, {held} refresh tokens in it")
+        return ok(f"readable, {held or 'no'} refresh tokens in it")
 
     def _write(self) -> Found:
         if self._config.tokens_file is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +121,6 @@ def test_with_an_address_missing_the_table_is_looked_at_all_the_same(whole: Scen
 
 
 def test_a_lease_held_by_a_run_at_work_is_no_fault(whole: Scene) -> None:
-    import time
-
     until = {"N": str(int(time.time() + 200))}
     settings = whole.remembering(worked(), lease_owner={"S": "a run"}, lease_until=until)
     told = doctor(whole, **settings)
@@ -185,3 +185,10 @@ def test_the_list_of_broken_things_is_in_the_documentation() -> None:
     start = page.index("| what is broken |")
     shown = page[start:].split("\n\n", 1)[0].splitlines()[2:]
     assert shown == rows
+
+
+def test_every_check_is_explained_in_the_documentation_in_order(whole: Scene) -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    table = page.split("## The checks", 1)[1].split("With `TOKENS_SECRET_ID`", 1)[0]
+    names = [name for line in table.splitlines() for name in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+    assert names == list(doctor(whole).checks)
