@@ -21,7 +21,10 @@ EXPIRED: Final = 10
 SELF_SIGNED: Final = 18
 WRONG_NAME: Final = frozenset({62, 64})
 """X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH."""
-_PROVIDERS: Final = (".google.com", ".googleapis.com", ".office365.com", ".microsoftonline.com", ".amazonaws.com")
+_PROVIDERS: Final = (
+    *(".gmail.com", ".google.com", ".googleapis.com", ".amazonaws.com"),
+    *(".office365.com", ".outlook.com", ".live.com", ".microsoft.com", ".microsoftonline.com"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -539,7 +539,11 @@ BROKEN: Final[tuple[Broken, ...]] = (
         "Microsoft's consent withdrawn", "outlook.refresh", 77, _given(MS_REFRESH_TOKEN=REVOKED), "syncer auth outlook"
     ),
     Broken(
-        "a wrong Google client secret", "gmail.refresh", 77, _given(GMAIL_CLIENT_SECRET="wrong"), "GMAIL_CLIENT_SECRET"
+        "a wrong Google client secret",
+        "gmail.refresh",
+        77,
+        _given(GMAIL_CLIENT_SECRET="GOCSPX-another"),
+        "GMAIL_CLIENT_SECRET",
     ),
     Broken("Google's sign-in service down", "gmail.refresh", 75, _answered(Side.SOURCE, SERVER_BUSY), "try again"),
     Broken(
