@@ -53,6 +53,7 @@ def examination(
             *holds,
             *mailboxes.checks(),
             *records.last_checks(),
+            state.last_check(),
         ]
     finally:
         mailboxes.close()

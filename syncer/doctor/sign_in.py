@@ -16,6 +16,7 @@ from syncer.access_tokens import AccessTokens
 from syncer.config import Config
 from syncer.diagnosis import Check, Found, fail, ok, warn
 from syncer.doctor.store import STORE_SETTINGS
+from syncer.doctor.words import span
 from syncer.errors import AuthError, ConfigError, ScopeMissing, Unavailable
 from syncer.model import EXIT_CONFIG, EXIT_SIGN_IN, Side
 from syncer.token_store import SETTING_NAMES, StoreUnavailable, TokenStore, environment_tokens, merge
@@ -39,7 +40,8 @@ class SignIn:
         self._tokens = AccessTokens(config, store, now=now)
         self._handed_out: dict[Side, str] = {}
         self._scopes: dict[Side, ScopeMissing] = {}
-        self._renewed: set[Side] = set()
+        self._renewed: dict[Side, float] = {}
+        """When the renewal of a side began."""
 
     def checks(self, usable: tuple[str, ...]) -> list[Check]:
         """Return the checks; without those named in ``usable`` no token endpoint is asked."""
@@ -92,11 +94,12 @@ class SignIn:
 
     def _renew(self, side: Side) -> Found:
         try:
-            since = self._now() - self._store.load().saved_at
-            if 0 <= since < self._store.pause_seconds:
-                self._handed_out[side] = self._tokens.get(side)
+            began, stored = self._now(), self._store.load()
+            since = began - stored.saved_at
+            may_save = not 0 <= since < self._store.pause_seconds
+            self._handed_out[side] = self._tokens.renew(side) if may_save else self._tokens.get(side)
+            if self._handed_out[side] == stored.of(side).access_token:
                 return ok(f"there; not renewed, as the secret was written {since / 60:.0f} min ago")
-            self._handed_out[side] = self._tokens.renew(side)
         except ScopeMissing as error:
             self._scopes[side] = error
             return ok("a token came")
@@ -108,7 +111,7 @@ class SignIn:
             return fail(error.reason, "try again in a few minutes")
         except ConfigError as error:
             return fail(error.faults[0], "correct the setting", EXIT_CONFIG)
-        self._renewed.add(side)
+        self._renewed[side] = began
         return ok("renewed just now")
 
     def _scope(self, side: Side) -> Found:
@@ -122,11 +125,11 @@ class SignIn:
         left = foreseen.days_left(self._now()) if foreseen is not None else None
         if foreseen is None or left is None:
             return ok("nobody knows: without a place for tokens, their age is not known")
-        signed_in = foreseen.signed_in_at
-        since = f"; signed in {(self._now() - signed_in) / 86_400:.0f} days ago" if signed_in else ""
+        ago = self._now() - foreseen.signed_in_at if foreseen.signed_in_at else 0.0
+        since = f"; signed in {span(ago)} ago" if ago >= 1 else ""
         if forecast.is_ending(foreseen, self._now()):
             return warn(f"{left:.1f} days more{since}", forecast.remedy(foreseen))
-        return ok(f"{left:.0f} days from now, renewed by use{since}")
+        return ok(f"{left:.0f} more days, from each use on{since}")
 
     def _saved(self) -> Found:
         self._tokens.flush()
@@ -136,7 +139,8 @@ class SignIn:
             stored = self._store.load()
         except (StoreUnavailable, ConfigError) as error:
             return fail(str(error), "see above")
-        lost = [NAMES[side] for side in self._renewed if stored.of(side).access_token != self._handed_out.get(side)]
+        # A runner beside us may have put a newer one there.
+        lost = [NAMES[side] for side, began in self._renewed.items() if stored.of(side).obtained_at < began]
         if lost:
             return warn(f"not yet: {', '.join(sorted(lost))}; a cycle will, when the store may be written again")
         return ok("yes" if self._renewed else "yes, by the last cycle")

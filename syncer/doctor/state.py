@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from syncer.config import Config
-from syncer.diagnosis import Check, Found, fail, ok, warn
+from syncer.diagnosis import Check, Found, fail, not_tried, ok, warn
 from syncer.dynamodb_client import NOT_DYNAMODB, Refused, call, code_of, make_client, translated
 from syncer.dynamodb_records import partition_key
 from syncer.dynamodb_table import KEY_SCHEMA, TTL_ATTRIBUTE
@@ -85,8 +85,12 @@ class State:
                 Check(f"dynamodb.{name}", title, lambda n=name, r=request: self._allowed(n, r), table, SETTINGS)  # type: ignore[misc]
                 for name, title, request in calls
             ),
-            Check("dynamodb.get_item", "read one record", self._get, table, SETTINGS),
         ]
+
+    def last_check(self) -> Check:
+        """Return the check of what a cycle can do without: its warning must not hide one that matters more."""
+        needs = ("dynamodb.table", "dynamodb.keys")
+        return Check("dynamodb.get_item", "read one record (dry run)", self._get, needs, SETTINGS)
 
     @property
     def client(self) -> Any:
@@ -131,7 +135,7 @@ class State:
     def _is_there(self) -> Found:
         code, said, answer = self._attempt("describe_table", {"TableName": self._table})
         if code in _DENIED:
-            return warn("not looked at: AWS denies dynamodb:DescribeTable, which a cycle does not need")
+            return not_tried("AWS denies dynamodb:DescribeTable here; a cycle does not need it")
         if said is not None:
             return said
         if "Table" not in answer:
@@ -144,7 +148,7 @@ class State:
 
     def _keys(self) -> Found:
         if self._description is None:
-            return warn("not looked at; the calls below prove them")
+            return not_tried("the table may not be described; the calls below prove them")
         types = {a["AttributeName"]: a["AttributeType"] for a in self._description["AttributeDefinitions"]}
         schema = self._description["KeySchema"]
         found = {k["KeyType"]: (k["AttributeName"], types.get(k["AttributeName"])) for k in schema}
@@ -157,7 +161,7 @@ class State:
     def _ttl(self) -> Found:
         code, said, answer = self._attempt("describe_time_to_live", {"TableName": self._table})
         if code in _DENIED:
-            return warn("not looked at: AWS denies dynamodb:DescribeTimeToLive, which a cycle does not need")
+            return not_tried("AWS denies dynamodb:DescribeTimeToLive here; a cycle does not need it")
         if said is not None:
             return said
         found = answer.get("TimeToLiveDescription", {})

@@ -459,13 +459,6 @@ BROKEN: Final[tuple[Broken, ...]] = (
         "syncer table create",
     ),
     Broken("a table that is still being made", "dynamodb.table", 75, _page(CREATING, "DescribeTable"), "is CREATING"),
-    Broken(
-        "the right to describe the table denied",
-        "dynamodb.table",
-        0,
-        _denied("DescribeTable"),
-        "dynamodb:DescribeTable",
-    ),
     Broken("another program's table", "dynamodb.keys", 78, lambda s: s.table(keys=("id", "sort")), "PK (S), SK (S)"),
     Broken("TTL off", "dynamodb.ttl", 0, lambda s: s.table(ttl=False), "syncer table create"),
     Broken(
@@ -477,7 +470,6 @@ BROKEN: Final[tuple[Broken, ...]] = (
     Broken(
         "transactions denied", "dynamodb.transact_write_items", 75, _denied("TransactWriteItems"), "denies dynamodb:"
     ),
-    Broken("`dynamodb:GetItem` denied", "dynamodb.get_item", 0, _denied("GetItem"), "dynamodb:GetItem"),
     Broken(
         "a damaged record of progress",
         "records.watermark",
@@ -659,6 +651,7 @@ BROKEN: Final[tuple[Broken, ...]] = (
         lambda s: _remembered(completed_at=_later(-3 * DAY))(s),
         "3 days ago",
     ),
+    Broken("`dynamodb:GetItem` denied", "dynamodb.get_item", 0, _denied("GetItem"), "dynamodb:GetItem"),
 )
 
 

@@ -120,6 +120,19 @@ def test_while_dynamodb_cannot_be_used_nobody_is_asked_for_a_token_or_signs_in(w
     assert told.checks["tls.outlook_imap"]["outcome"] == "ok"
 
 
+def test_a_policy_that_allows_no_more_than_a_cycle_needs_is_no_fault(whole: Scene) -> None:
+    told = doctor(whole, **whole.proxy(DENIED, "DescribeTable", "DescribeTimeToLive", "Query"))
+    assert (told.exit_code, told.said["outcome"]) == (0, "ok")
+    assert told.skipped() == {"dynamodb.table", "dynamodb.keys", "dynamodb.ttl", "records.given_up"}
+    assert {told.checks[name]["because"] for name in told.skipped()} == {""}
+
+
+def test_a_table_that_is_missing_is_found_without_the_right_to_describe_it(whole: Scene) -> None:
+    told = doctor(whole, DYNAMODB_TABLE="no-such-table", **whole.proxy(DENIED, "DescribeTable", "DescribeTimeToLive"))
+    assert told.cause["check"] == "dynamodb.batch_get_item"
+    assert "syncer table create" in told.cause["remedy"]
+
+
 def test_one_side_that_fails_does_not_hide_the_other(whole: Scene) -> None:
     told = doctor(whole, GMAIL_REFRESH_TOKEN="revoked", OUTLOOK_TARGET_FOLDER="Files")
     assert told.cause["check"] == "gmail.refresh"
