@@ -142,7 +142,8 @@ def _write(diagnosis: Diagnosis) -> None:
             click.echo(f"remedy: {cause.found.remedy}")
     for finding in diagnosis.findings:
         remedy = f" | {finding.found.remedy}" if finding.found.remedy else ""
-        click.echo(f"{finding.verdict.value:<7}  {finding.check:<30}  {finding.found.words}{remedy}")
+        words = finding.found.words.replace("\n", " ")
+        click.echo(f"{finding.verdict.value:<7}  {finding.check:<30}  {words}{remedy}")
     click.echo(_counted(diagnosis))
 
 

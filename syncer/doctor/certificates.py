@@ -38,6 +38,11 @@ class Server:
     """The variable that adds a private CA for this connection."""
 
 
+def is_a_providers(host: str) -> bool:
+    """Tell whether a host is Google's, Microsoft's or Amazon's."""
+    return f".{host.lower()}".endswith(_PROVIDERS)
+
+
 def dates_are_to_blame(error: ssl.SSLCertVerificationError) -> bool:
     """Tell whether the clock of this machine may be what is wrong."""
     return error.verify_code in (NOT_YET_VALID, EXPIRED)
@@ -58,7 +63,7 @@ def refused(error: ssl.SSLCertVerificationError, server: Server, der: bytes | No
         names = f", but for {', '.join(_names(certificate))}" if certificate else ""
         return fail(f"the certificate is not for {server.host}{names}", f"correct {server.host_setting}")
     issuer = f", which comes from {_issuer(certificate)}," if certificate else ""
-    if f".{server.host}".endswith(_PROVIDERS):
+    if is_a_providers(server.host):
         return fail(
             f"{whose}{issuer} is not trusted: a company's proxy or a virus scanner reads along",
             f"name a file that holds that proxy's CA in {server.ca_setting}",

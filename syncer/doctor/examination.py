@@ -64,7 +64,7 @@ def _settings(inspection: Inspection) -> Found:
     if not inspection.faults:
         return ok("all there, none wrong")
     faults = inspection.faults
-    words = faults[0] if len(faults) == 1 else f"{len(faults)} faults: {'; '.join(faults)}"
+    words = faults[0] if len(faults) == 1 else "\n- ".join([f"{len(faults)} faults:", *faults])
     return fail(words, "correct them in .env or the environment", EXIT_CONFIG)
 
 

@@ -25,6 +25,7 @@ from syncer.diagnosis import Check, Found, fail, not_tried, ok, warn
 from syncer.doctor import certificates
 from syncer.doctor.words import span
 
+_CHECK_NAMES: Final = "check the network and its name server"
 CONNECT_SECONDS: Final = 10.0
 REFUSED_SECONDS: Final = 240.0
 """AWS refuses requests signed by a clock five minutes wrong; so near to that is too near."""
@@ -171,11 +172,13 @@ def _addresses(place: Place, probe: Probe) -> list[str]:
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        setting = place.settings[0]
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-            probe.no_name = fail(f"no name server answers for {place.host}", "check the network and its name server")
+            probe.no_name = fail(f"no name server answers for {place.host}", _CHECK_NAMES)
+        elif certificates.is_a_providers(place.host) and place.settings != ("AWS_REGION",):
+            probe.no_name = fail(f"the name server does not know {place.host}", _CHECK_NAMES)
         else:
-            probe.no_name = fail(f"there is no host named {place.host}", f"correct {setting}, or check the network")
+            remedy = f"correct {place.settings[0]}, or check the network"
+            probe.no_name = fail(f"there is no host named {place.host}", remedy)
         return []
     probe.ipv4 = sorted({str(info[4][0]) for info in found if info[0] == socket.AF_INET})
     probe.ipv6 = sorted({str(info[4][0]) for info in found if info[0] == socket.AF_INET6})

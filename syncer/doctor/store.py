@@ -9,10 +9,10 @@ same, and makes no version that would count against the quota (PROVIDERS 11).
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from syncer.config import Config
 from syncer.diagnosis import Check, Found, fail, ok, warn
@@ -20,7 +20,8 @@ from syncer.errors import ConfigError
 from syncer.model import EXIT_CONFIG
 from syncer.token_store import StoreUnavailable, TokenStore
 
-STORE_SETTINGS = ("TOKENS_FILE", "TOKENS_SECRET_ID")
+STORE_SETTINGS: Final = ("TOKENS_FILE", "TOKENS_SECRET_ID")
+MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 class Store:
@@ -109,28 +110,34 @@ def _client(config: Config) -> Any:
     )
 
 
-def _file_could_be_replaced(path: Path, rename: Callable[[str, Path], None] = os.replace) -> Found:
+def _file_could_be_replaced(path: Path) -> Found:
     """Make a file beside it and take it away again; ``path`` itself is not touched."""
     target = Path(os.path.realpath(path))
-    mount = "mount the folder into the container, not the file"
-    if os.path.ismount(target):
-        return fail("TOKENS_FILE is mounted by itself: it cannot be replaced as a whole", mount, EXIT_CONFIG)
-    if target.is_dir():
-        return fail("TOKENS_FILE is a folder", "name a file in it, which may be missing yet", EXIT_CONFIG)
+    if is_mounted(target):
+        remedy = "mount the folder into the container, not the file"
+        return fail("TOKENS_FILE is mounted by itself: it cannot be replaced as a whole", remedy, EXIT_CONFIG)
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.doctor.")
-        os.close(descriptor)
-        second = target.with_name(f"{Path(name).name}.moved")
-        try:
-            rename(name, second)  # a file system that cannot rename cannot replace
-        finally:
-            Path(name).unlink(missing_ok=True)
-            second.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.doctor."):
+            pass
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
         remedy = "make the folder of TOKENS_FILE writable for the user that runs this"
         return fail(f"the folder of TOKENS_FILE cannot be written ({why})", remedy, EXIT_CONFIG)
     return ok("its folder is writable")
+
+
+def is_mounted(path: Path, table: Path = MOUNTS) -> bool:
+    """Tell whether a file is a mount of its own, as one that a container was given: ``os.path.ismount`` may not see it.
+
+    Where the system keeps no such table, nothing is.
+    """
+    try:
+        lines = table.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    # proc_pid_mountinfo(5): the fifth field is the mount point; blanks and the like are octal there.
+    points = {re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in lines if line}
+    return str(path) in points
 
 
 def _fault(error: ConfigError) -> Found:

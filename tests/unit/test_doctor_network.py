@@ -158,6 +158,23 @@ def test_a_name_server_that_does_not_answer_is_not_a_wrong_name(monkeypatch: pyt
     assert found["clock"].verdict is Verdict.SKIPPED
 
 
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("imap.gmail.com", "check the network and its name server"),
+        ("imap.gmial.com", "correct HOST_SETTING, or check the network"),
+    ],
+)
+def test_a_providers_own_name_that_is_not_known_is_the_name_servers_fault(
+    host: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_args: object, **_more: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert findings(place(1, host=host))["dns.there"].found.remedy == remedy
+
+
 def test_a_label_that_no_name_can_have_is_a_wrong_name() -> None:
     assert "no host named" in findings(place(1, host="a" * 64 + ".example"))["dns.there"].found.words
 
