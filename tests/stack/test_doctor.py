@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
+import signal
+import struct
+import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +21,10 @@ from typing import Any
 import pytest
 
 from syncer.demo.certificates import Certificates
+from syncer.model import Side
 from tests.fakes.dynamodb_proxy import DENIED
 from tests.stack.broken import BROKEN, Broken, Scene, scene, worked
-from tests.stack.pair import FakePair, fake_pair, letter
+from tests.stack.pair import FakePair, fake_pair, letter, parsed, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -182,6 +190,7 @@ def test_a_secret_is_tried_without_a_new_version_and_renewed_once_in_ten_minutes
     assert aws.requests["PutSecretValue"] == 1
     assert whole.pair.stack.authority.token_calls() == calls
     assert "not renewed" in again.checks["outlook.refresh"]["found"]
+    assert again.checks["tls.secrets_manager"]["outcome"] == "ok"
 
 
 @pytest.mark.parametrize("broken", [None, *BROKEN[::9]], ids=lambda broken: broken.what if broken else "nothing")
@@ -217,3 +226,75 @@ def test_every_check_is_explained_in_the_documentation_in_order(whole: Scene) ->
     table = page.split("## The checks", 1)[1].split("With `TOKENS_SECRET_ID`", 1)[0]
     names = [name for line in table.splitlines() for name in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
     assert names == list(doctor(whole).checks)
+
+
+# -- for a person
+
+
+def on_a_terminal(at: Scene, lines: int, **settings: str) -> tuple[int, list[str]]:
+    """Run the command on a terminal of 80 columns; return its exit code, and the lines it draws, without colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
+    program = at.pair.stack.program
+    tokens = {"TOKENS_FILE": str(at.folder / "tokens.json"), "TERM": "xterm-256color"}
+    environment = {**program.environment, **tokens, **settings}
+    environment.pop("COLUMNS", None)
+    with subprocess.Popen(
+        program.command("doctor"), env=environment, cwd=program.folder, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+            while octets := os.read(ours, 65536):
+                drawn += octets
+        os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
+    # What the spinner draws is overwritten in place.
+    return process.returncode, [line.rpartition("\r")[2].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+
+
+def test_on_a_terminal_the_first_cause_stands_on_top_within_80_columns(whole: Scene) -> None:
+    whole.pair.destination.lose_backend()
+    code, lines = on_a_terminal(whole, 100)
+    assert code == 75
+    top = next(number for number, line in enumerate(lines) if "First cause" in line)
+    remedy = next(number for number, line in enumerate(lines) if "Forwarding and IMAP" in line)
+    table = next(number for number, line in enumerate(lines) if line.startswith("ok   settings"))
+    assert top < remedy < table
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("FAIL mailbox behind the sign-in") for line in lines)
+    assert any(line.startswith("-    4 checks") for line in lines)
+
+
+def test_where_the_top_scrolls_away_the_remedy_is_said_again_at_the_end(whole: Scene) -> None:
+    _, lines = on_a_terminal(whole, 24, DYNAMODB_TABLE="no-such-table")
+    assert "First cause: table in DynamoDB." in lines[-2] + lines[-3]
+    assert max(map(len, lines)) <= 80
+
+
+def test_on_a_terminal_that_all_is_well_is_said_on_top(whole: Scene) -> None:
+    code, lines = on_a_terminal(whole, 100)
+    assert code == 0
+    assert any("All is well." in line for line in lines[:4])
+
+
+# -- beside a running sync
+
+
+def test_beside_a_daemon_nothing_is_disturbed_and_no_token_is_lost(certificates: Certificates, tmp_path: Path) -> None:
+    with fake_pair(certificates, tmp_path, INITIAL_SYNC="all", SYNC_INTERVAL_SECONDS="1") as pair:
+        # Fresh for two seconds each: the daemon renews its tokens again and again, as doctor does beside it.
+        pair.stack.authority.lifetimes = dict.fromkeys(Side, 302)
+        with pair.stack.start("daemon") as daemon:
+            for number in range(2):
+                pair.source.deliver(letter(number))
+                until(lambda count=number + 1: len(pair.copies()) == count)  # type: ignore[misc]
+                code, printed = pair.stack.program.run("doctor", "--json")
+                assert (code, json.loads(printed)["first_cause"]) == (0, None)
+            daemon.send_signal(signal.SIGTERM)
+            said, _ = daemon.communicate(timeout=20)
+        cycles = [event for event in parsed(said) if event["event"] == "cycle_finished"]
+        # What is in the store is what was handed out last: the next run goes on with it.
+        pair.stack.authority.expire_access_tokens()
+        assert pair.stack.run().exit_code == 0
+    assert {cycle["outcome"] for cycle in cycles} <= {"ok", "stopped"}
