@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -239,7 +239,7 @@ class Records:
         )
 
 
-def _commonest(failures: Sequence[FailRecord] | Any) -> str:
+def _commonest(failures: Collection[FailRecord]) -> str:
     """Return the reason that most of them have."""
     reasons = Counter(safe_text(failure.last_error, 60) for failure in failures)
     return f': "{reasons.most_common(1)[0][0]}"' if reasons else ""
