@@ -349,15 +349,40 @@ def load(*, env_file: Path | None = None, environ: Mapping[str, str] | None = No
     ``env_file`` (``.env``, for local use) need not exist, and its values count only where ``environ``
     (the process's environment if None) has none. Raises ConfigError: with every fault there is.
     """
+    found = inspect(env_file=env_file, environ=environ)
+    if found.faults:
+        raise ConfigError(found.faults)
+    return found.config
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The settings as far as they can be used."""
+
+    config: Config
+    """What is wrong has its default here, and an empty text or None where it has none."""
+    faults: tuple[str, ...]
+    """One sentence for each, as in ConfigError."""
+    wrong: frozenset[str]
+    """Names of the settings that the faults are about."""
+
+
+def inspect(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> Inspection:
+    """Read all settings, and tell what is wrong instead of raising it; see ``load``."""
     env = _Environment(os.environ if environ is None else environ)
     if env_file is not None:
         env.read_file(env_file)
     values: dict[str, Any] = {setting.name.lower(): env.value_of(setting, parse) for setting, parse in _TABLE}
     faults = env.faults()
-    faults += _combination_faults(env, values)
-    if faults:
-        raise ConfigError(faults)
-    return Config(**{**values, "ms_authority": _without_tenant(values["ms_authority"], values["ms_tenant"])})
+    combined = _combination_faults(env, values)
+    faults += combined.values()
+    wrong = {setting.name for setting in SETTINGS if env.has_fault(setting.name)}
+    for setting, parse in _TABLE:
+        if setting.name in wrong:
+            fallback = parse(setting.default) if setting.default else "" if setting.required else None
+            values[setting.name.lower()] = fallback
+    config = Config(**{**values, "ms_authority": _without_tenant(values["ms_authority"], values["ms_tenant"])})
+    return Inspection(config, tuple(faults), frozenset(wrong.union(*combined)))
 
 
 def _without_tenant(authority: str, tenant: str) -> str:
@@ -463,18 +488,19 @@ def _two_stores(env: _Environment) -> list[str]:
     return ["TOKENS_FILE and TOKENS_SECRET_ID exclude each other: tokens are kept in one place, unset one of them"]
 
 
-def _combination_faults(env: _Environment, values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with settings that are right on their own."""
+def _combination_faults(env: _Environment, values: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """Return what is wrong with settings that are right on their own, by the names of the settings."""
     if faults := _two_stores(env):
-        return faults
+        return {("TOKENS_FILE", "TOKENS_SECRET_ID"): faults[0]}
     if env.is_given("TOKENS_FILE") or env.is_given("TOKENS_SECRET_ID"):
-        return []
+        return {}
     needed = ("GMAIL_CLIENT_ID", "GMAIL_CLIENT_SECRET", "GMAIL_REFRESH_TOKEN", "MS_CLIENT_ID", "MS_REFRESH_TOKEN")
-    return [
-        f"{name} is required, unless TOKENS_FILE or TOKENS_SECRET_ID says where it is kept{env.remark_on(name)}"
+    where = "unless TOKENS_FILE or TOKENS_SECRET_ID says where it is kept"
+    return {
+        (name,): f"{name} is required, {where}{env.remark_on(name)}"
         for name in needed
         if values[name.lower()] is None and not env.has_fault(name)
-    ]
+    }
 
 
 class _Environment(FileAwareEnv):

@@ -8,6 +8,7 @@ OutcomeUnknown       the call may have worked: look before doing it again
 Throttled            leave this side alone until the time it named
 Unavailable          this side cannot be used now: end the cycle, blame no message
 AuthError            only a person can put it right: end the cycle, exit 77
+ScopeMissing         of these: the sign-in itself was good
 SignInRefused        of these: try once more with a new access token
 StateUnavailable     DynamoDB cannot be used: touch nothing else, exit 75
 LeaseHeld            another live run is at work: leave, exit 0
@@ -100,6 +101,10 @@ class AuthError(SideError):
     def __init__(self, side: Side, reason: str, remedy: str) -> None:
         super().__init__(side, reason)
         self.remedy = remedy
+
+
+class ScopeMissing(AuthError):
+    """A token came, and does not open mailboxes: the permission was not granted at sign-in."""
 
 
 class SignInRefused(AuthError):

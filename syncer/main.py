@@ -25,6 +25,7 @@ _MODULES: Final = {
     "run-once": "copying",
     "daemon": "copying",
     "health": "health",
+    "doctor": "doctor",
     "status": "status",
     "retry": "catching_up",
     "backfill": "catching_up",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from syncer.errors import AuthError, Unavailable
+from syncer.errors import AuthError, ScopeMissing, Unavailable
 from syncer.model import Side
 from syncer.tokens import GMAIL_SCOPE, Refreshed, error_code, is_token, seconds_of
 
@@ -93,7 +93,7 @@ def _checked(credentials: Credentials, refresh_token: str, lifetime: float, now:
     """
     scopes = credentials.granted_scopes
     if scopes is not None and GMAIL_SCOPE not in scopes:  # granular consent: the box was not ticked
-        raise AuthError(Side.SOURCE, "the scope https://mail.google.com/ was not granted", SIGN_IN_AGAIN)
+        raise ScopeMissing(Side.SOURCE, "the scope https://mail.google.com/ was not granted", SIGN_IN_AGAIN)
     token, rotated = credentials.token, credentials.refresh_token
     if not is_token(token):
         raise ValueError("no token")

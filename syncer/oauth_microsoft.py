@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from syncer.config import MICROSOFT_AUTHORITY
-from syncer.errors import AuthError, ConfigError, Unavailable
+from syncer.errors import AuthError, ConfigError, ScopeMissing, Unavailable
 from syncer.model import Side
 from syncer.tokens import OUTLOOK_SCOPE, Refreshed, error_code, is_token, seconds_of
 
@@ -109,7 +109,7 @@ def granted(answer: Mapping[str, Any], refresh_token: str, now: Callable[[], flo
     """
     scope, token, rotated = answer.get("scope"), answer.get("access_token"), answer.get("refresh_token")
     if isinstance(scope, str) and OUTLOOK_SCOPE.lower() not in scope.lower().split():
-        raise AuthError(Side.DESTINATION, "the scope IMAP.AccessAsUser.All was not granted", SIGN_IN_AGAIN)
+        raise ScopeMissing(Side.DESTINATION, "the scope IMAP.AccessAsUser.All was not granted", SIGN_IN_AGAIN)
     if not is_token(token):
         raise Unavailable(Side.DESTINATION, "Microsoft's token endpoint: malformed answer")
     changed = rotated if is_token(rotated) and rotated != refresh_token else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncer.config import SETTINGS, Config, InitialSync, load
+from syncer.config import SETTINGS, Config, InitialSync, Setting, inspect, load
 from syncer.errors import ConfigError
 
 SECRET = "canary-7f3a9"
@@ -326,3 +326,38 @@ def test_a_home_folder_is_filled_in(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         loaded().log_level = "DEBUG"  # type: ignore[misc]
+
+
+# -- as far as they can be used
+
+
+def test_settings_without_a_fault_are_inspected_as_they_are_loaded() -> None:
+    found = inspect(environ=GOOD)
+    assert (found.config, found.faults, found.wrong) == (load(environ=GOOD), (), frozenset())
+
+
+def test_what_is_wrong_is_named_and_has_its_default() -> None:
+    found = inspect(environ={**GOOD, "GMAIL_IMAP_PORT": "imap", "DYNAMODB_TABLE": "", "GMAIL_EMAIL": "nobody"})
+    assert found.wrong == {"GMAIL_IMAP_PORT", "DYNAMODB_TABLE", "GMAIL_EMAIL"}
+    assert (found.config.gmail_imap_port, found.config.dynamodb_table, found.config.gmail_email) == (993, "", "")
+    assert found.config.outlook_email == GOOD["OUTLOOK_EMAIL"]
+    assert len(found.faults) == 3
+
+
+def test_settings_that_are_wrong_together_are_all_named() -> None:
+    both = inspect(environ={**GOOD, "TOKENS_FILE": "tokens.json", "TOKENS_SECRET_ID": "tokens"})
+    assert both.wrong == {"TOKENS_FILE", "TOKENS_SECRET_ID"}
+    none = inspect(environ={name: value for name, value in GOOD.items() if name not in TOKEN_SETTINGS})
+    assert none.wrong == set(TOKEN_SETTINGS)
+
+
+def test_a_file_that_cannot_be_read_makes_its_setting_wrong(tmp_path: Path) -> None:
+    found = inspect(environ={**GOOD, "MS_REFRESH_TOKEN_FILE": str(tmp_path / "missing")})
+    assert "MS_REFRESH_TOKEN" in found.wrong
+    assert len(found.faults) == 1
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_may_be_wrong(setting: Setting) -> None:
+    assert isinstance(inspect(environ={**GOOD, setting.name: "\x00"}).config, Config)
+    assert isinstance(inspect(environ={}).config, Config)

@@ -1,0 +1,1 @@
+"""What ``syncer doctor`` does to find out what is wrong: each module does the checks of one area."""
