@@ -14,6 +14,7 @@ from rich import box
 from rich.align import Align
 from rich.console import Console, Group
 from rich.panel import Panel
+from rich.status import Status
 from rich.text import Text
 
 _GOOD, _WARN, _BAD = ("✓", "green"), ("!", "yellow"), ("✗", "red")
@@ -77,7 +78,7 @@ class Screen:
     @contextlib.contextmanager
     def waiting(self, text: Callable[[], str]) -> Iterator[Callable[[], None]]:
         """Turn a spinner; what is yielded renews its text."""
-        with self._console.status(text()) as status:
+        with Status(text(), console=self._console) as status:
             yield lambda: status.update(text())
 
     def _width(self) -> int:

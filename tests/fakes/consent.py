@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
-from syncer.demo.authority import GMAIL_SCOPE, OUTLOOK_SCOPE, Account, Answer, Authority
+from syncer.demo.authority import GMAIL_SCOPE, OUTLOOK_SCOPE, Account, Answer, Authority, Request
 from syncer.demo.certificates import Certificates
 from syncer.model import Side
 
@@ -65,22 +65,31 @@ class SignInAuthority(Authority):
         return self.base_url + "/google/auth"
 
     def _answer(self, method: str, path: str, form: Mapping[str, str], *, secure: bool) -> Answer:
-        match (secure, method, path, form.get("grant_type")):
-            case (True, "GET", "/google/auth", _):
+        answer = self._sign_in_answer(method, path, form) if secure else None
+        if answer is None:
+            return super()._answer(method, path, form, secure=secure)
+        with self._lock:
+            self._requests.append(Request(method, path, form.get("grant_type", ""), form.get("client_id", "")))
+        return answer
+
+    def _sign_in_answer(self, method: str, path: str, form: Mapping[str, str]) -> Answer | None:
+        """Return the answer to a request that is about signing in; None if it is not."""
+        match (method, path, form.get("grant_type")):
+            case ("GET", "/google/auth", _):
                 return self._google_page(form)
-            case (True, "POST", "/google/consent", _):
+            case ("POST", "/google/consent", _):
                 return self._google_consent(form)
-            case (True, "POST", "/google/token", "authorization_code"):
+            case ("POST", "/google/token", "authorization_code"):
                 return self._scripted_or(Side.SOURCE, form)
-            case (True, "POST", "/consumers/oauth2/v2.0/devicecode", _):
+            case ("POST", "/consumers/oauth2/v2.0/devicecode", _):
                 return self._device_code(form)
-            case (True, "GET", "/consumers/oauth2/v2.0/authorize", _):
+            case ("GET", "/consumers/oauth2/v2.0/authorize", _):
                 return self._microsoft_page(form)
-            case (True, "POST", "/consumers/oauth2/v2.0/token", "authorization_code"):
+            case ("POST", "/consumers/oauth2/v2.0/token", "authorization_code"):
                 return self._scripted_or(Side.DESTINATION, form)
-            case (True, "POST", "/consumers/oauth2/v2.0/token", "urn:ietf:params:oauth:grant-type:device_code"):
+            case ("POST", "/consumers/oauth2/v2.0/token", "urn:ietf:params:oauth:grant-type:device_code"):
                 return self._device_poll(form)
-        return super()._answer(method, path, form, secure=secure)
+        return None
 
     # -- Google
 

@@ -77,7 +77,9 @@ class Running:
             self.process.kill()
             self.process.communicate()
             raise
-        return Session(self.process.returncode, self.screen.read_text(encoding="utf-8", errors="replace"))
+        # Interrupted inside an exec, as some imports are, Python ends itself by the signal: a shell says 130 of either.
+        code = 130 if self.process.returncode == -signal.SIGINT else self.process.returncode
+        return Session(code, self.screen.read_text(encoding="utf-8", errors="replace"))
 
 
 @dataclass(slots=True)

@@ -48,8 +48,7 @@ def test_slow_down_makes_the_questions_rarer(desk: Desk) -> None:
     session = desk.sign_in("outlook", "--timeout", "4")
     assert session.exit_code == 77  # the second question would come after 6 seconds (RFC 8628 section 3.5)
     assert session.says("nobody entered the code in time")
-    assert desk.authority.token_calls(Side.DESTINATION) == 0
-    assert len(desk.authority.device_answers) == 0
+    assert desk.authority.token_calls(Side.DESTINATION) == 1
 
 
 @pytest.mark.parametrize("bad_day", [SERVER_BUSY, HTML_ERROR_PAGE], ids=["503", "HTML"])
