@@ -24,6 +24,7 @@ pytestmark = pytest.mark.mutants
 PROJECT: Final = Path(__file__).resolve().parents[2]
 KILLS: Final = "tests/crash/test_kill_at_every_step.py::test_a_run_struck_at_any_place_still_copies_each_message_once"
 FROZEN: Final = "tests/crash/test_kill_at_every_step.py::test_a_run_frozen_at_any_place_while_others_take_over"
+WIRE: Final = "tests/crash/test_kill_on_the_wire.py::test_a_run_struck_at_any_request_still_copies_each_mail_once"
 IDEMPOTENCY: Final = "tests/engine/test_idempotency.py::test_"
 CONTRACT: Final = "tests/contract/test_state_store.py::test_"
 TESTS_FAILED: Final = 1
@@ -169,6 +170,13 @@ MUTANTS: Final = {
         'IS_MINE: Final = "#lease_owner <> :me OR #generation <> :mine OR #revision < :revision"\n',
         (f"{CONTRACT}a_run_that_was_overtaken_writes_nothing[dynamodb]",),
         "DID NOT RAISE",
+    ),
+    "takes an APPEND without an answer for one that was not delivered": Mutant(
+        "syncer/imap_session.py",
+        "                kind = OutcomeUnknown if error.begun else NotDelivered\n",
+        "                kind = NotDelivered if error.begun else NotDelivered\n",
+        (f"{WIRE}[outlook-loses its reply]",),
+        "surplus [",
     ),
     "claims whatever was claimed before": Mutant(
         "syncer/dynamodb_writes.py",
