@@ -1,5 +1,8 @@
 """Bodies on their way from the source: fetched in flights, and never more at once than memory is meant for.
 
+A message at which the connection ended before is fetched alone, when nothing else is under way: so
+what ends with it is nobody else's, and everybody else comes first.
+
 What counts is held from the moment it is asked for until ``let_go``: the announced size first, the
 real one once it is there. One message is always let through, however large.
 """
@@ -35,7 +38,7 @@ class BodyWindow:
         *,
         on_body: Callable[[Item], None],
         on_refused: Callable[[Item], None],
-        on_error: Callable[[SyncError], None],
+        on_error: Callable[[Item, SyncError], None],
     ) -> None:
         """``post`` hands an event over to the coordinator, from any thread."""
         self._source = source
@@ -65,14 +68,20 @@ class BodyWindow:
         """Ask for as many bodies as there is room for."""
         if self._held > WINDOW_MESSAGES * _REFILL or (self._held and self._octets > WINDOW_OCTETS * _REFILL):
             return
+        if any(item.job.may_break for item in self._fetching):
+            return
         flight: list[Item] = []
         while self._todo and self._held < WINDOW_MESSAGES:
+            if self._todo[0].may_break and (flight or self._fetching):
+                break
             size = self._todo[0].message.size
             if self._held and self._octets + size > WINDOW_OCTETS:
                 break
             flight.append(Item(self._todo.popleft(), self._clock.elapsed(), octets=size))
             self._held += 1
             self._octets += size
+            if flight[0].job.may_break:
+                break
         self._fetch(flight)
 
     def let_go(self, item: Item) -> None:
@@ -100,7 +109,7 @@ class BodyWindow:
             return
         except SyncError as error:
             self.let_go(item)
-            self._on_error(error)
+            self._on_error(item, error)
             return
         before, item.sha256 = item.sha256, rfc822_sha256(body)
         if len(body) != item.job.message.size and item.sha256 != before:

@@ -29,6 +29,7 @@ from typing import Final, Protocol
 from syncer.body_window import WINDOW_MESSAGES, BodyWindow
 from syncer.copy_job import Item, Job, Tally, log_item
 from syncer.errors import (
+    BrokenOff,
     LeaseLost,
     MessageRefused,
     NotDelivered,
@@ -112,13 +113,15 @@ class CopyFlow:
         self.fatal: SyncError | None = None
         self.refused_everything = False
         """The destination answered, and took no message at all."""
+        self.broke_at: Item | None = None
+        """At this message the connection to the source ended, and nothing else ended the flow."""
         self._bodies = BodyWindow(
             parts.source,
             parts.clock,
             parts.events.put,
             on_body=self._make_ready,
             on_refused=partial(self._suspect, Side.SOURCE),
-            on_error=self._end_with,
+            on_error=self._end_of_source,
         )
         self._refusals = {Side.SOURCE: Refusals(), Side.DESTINATION: Refusals()}
         self._ready: deque[Item] = deque()
@@ -207,6 +210,11 @@ class CopyFlow:
         """Note what ends the flow; the first cause counts, unless the records are what fails."""
         if self.fatal is None or (isinstance(self.fatal, SideError) and not isinstance(error, SideError)):
             self.fatal = error
+
+    def _end_of_source(self, item: Item, error: SyncError) -> None:
+        if self.fatal is None and isinstance(error, BrokenOff):
+            self.broke_at = item
+        self._end_with(error)
 
     # -- fetched: what is it, and may it be claimed now?
 

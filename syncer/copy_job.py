@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from syncer.logging_utils import log_event
 from syncer.model import CopyUid, FailRecord, MessageKey, SourceMessage, UidRecord, Unclaim
 
 logger = logging.getLogger(__name__)
+
+BROKE_OFF: Final = "the source breaks off when it is to serve it"
+"""How the reason of a failure begins by which the connection ended: it is told by that, the record needs no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,11 @@ class Job:
     """Earlier tries failed."""
     reclaim: UidRecord | None = None
     """Append again under this claim: its copy surely is not there."""
+
+    @property
+    def may_break(self) -> bool:
+        """Tell whether the connection to the source ended when it was last fetched: it may do so again."""
+        return self.failure is not None and self.failure.last_error.startswith(BROKE_OFF)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ NotPermitted         of these: the lease has to be renewed first
 OutcomeUnknown       the call may have worked: look before doing it again
 Throttled            leave this side alone until the time it named
 Unavailable          this side cannot be used now: end the cycle, blame no message
+BrokenOff            of these: it ended at one message, which may be why: ask the server again
 AuthError            only a person can put it right: end the cycle, exit 77
 ScopeMissing         of these: the sign-in itself was good
 SignInRefused        of these: try once more with a new access token
@@ -85,6 +86,10 @@ class SideError(SyncError):
 
 class Unavailable(SideError):
     """The side cannot be used now (network, server fault, protocol broken)."""
+
+
+class BrokenOff(Unavailable):
+    """The connection ended while it served one message: that may be the message's fault, or chance."""
 
 
 class Throttled(SideError):

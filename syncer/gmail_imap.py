@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from syncer.errors import AuthError, ConfigError, MessageRefused, SignInRefused, SyncError, Throttled, Unavailable
+from syncer.errors import (
+    AuthError,
+    BrokenOff,
+    ConfigError,
+    MessageRefused,
+    SignInRefused,
+    SyncError,
+    Throttled,
+    Unavailable,
+)
 from syncer.fingerprint import HEADER_FIELDS, fingerprint
 from syncer.imap_responses import Parts
 from syncer.imap_session import ImapSession, MailboxMissing, Selected
@@ -134,7 +143,8 @@ class GmailMailbox:
     def fetch(self, messages: Sequence[SourceMessage]) -> list[Future[bytes | bytearray]]:
         """Fetch bodies, many in one command where they are small; one future for each message.
 
-        The futures raise MessageRefused (this one is not served), Unavailable, Throttled.
+        The futures raise MessageRefused (this one is not served), Unavailable, Throttled; BrokenOff: the
+        connection ended without a BYE, and of those in its command this was the next to be served.
         """
         futures: list[Future[bytes | bytearray]] = []
         for group in _groups(messages):
@@ -212,6 +222,7 @@ class GmailMailbox:
 
         A NO to several says nothing about any one of them (PROVIDERS 1.5), nor does silence (1.3).
         """
+        begun = True
 
         def take(parts: Parts) -> bool:
             items = _fetch_items(parts)
@@ -235,8 +246,11 @@ class GmailMailbox:
                 for uid, future in missing.items():
                     self._fetch_group({uid: future}, octets, again=error is not None)
                 return
-            for future in missing.values():
-                future.set_exception(error or MessageRefused("not in the source mailbox any more"))
+            for place, future in enumerate(missing.values()):
+                if place == 0 and begun and isinstance(error, Unavailable) and not error.reason.startswith("BYE"):
+                    future.set_exception(BrokenOff(error.side, error.reason))
+                else:
+                    future.set_exception(error or MessageRefused("not in the source mailbox any more"))
 
         try:
             asked = self._session.uid_fetch(
@@ -247,6 +261,7 @@ class GmailMailbox:
                 answer_limit=self._max_literal + octets,
             )
         except SyncError as error:
+            begun = False
             asked = Future()
             asked.set_exception(error)
         asked.add_done_callback(finish)

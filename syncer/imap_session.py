@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Final, Protocol, TypeVar
 
 from syncer.errors import (
@@ -270,7 +272,7 @@ class ImapSession:
         line = b"UID SEARCH " + criteria.encode("ascii")
         reply = self._reply(self._submit(line, sink=take, answer_limit=MAX_LINE))
         self._expect_ok(reply, "SEARCH")
-        return UidSet(uid for uids in found for uid in uids)
+        return reduce(or_, found, UidSet())
 
     def uid_fetch(
         self,

@@ -7,8 +7,9 @@ are checked against the ranges of RFC 3501 section 9, and nothing recurses on a 
 from __future__ import annotations
 
 import base64
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
@@ -34,6 +35,7 @@ _WORD: Final = r"[^\s<>\",;:()]{1,256}"
 # A local part may be quoted (RFC 5321 section 4.1.2), and a URL in an ALERT has %40 for the at sign.
 _ADDRESS: Final = re.compile(rf"(?:\"[^\"]{{0,256}}\"|{_WORD})(?:@|%40){_WORD}", re.IGNORECASE)
 # Microsoft's refresh tokens hold "*", "!" and "$" too.
+_SLICE: Final = 64 << 10
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_\-+/=.~%!*$]{32,}")
 
 _MAX_NAMED: Final = 64 << 10
@@ -195,10 +197,27 @@ def parse_list(parts: Sequence[bytes | bytearray]) -> tuple[str, str | None]:
 
 def parse_search(line: bytes) -> UidSet:
     """Return the UIDs of a ``* SEARCH`` response. Raises ValueError: one of them is no UID."""
-    uids = line.partition(b"(")[0].split()[2:]  # a MODSEQ may follow in parentheses (RFC 7162)
-    if any(word.strip(b"0") == b"" for word in uids):
-        raise ValueError("zero is no UID")
-    return UidSet(map(number, uids))
+    end = line.find(b"(")  # a MODSEQ may follow in parentheses (RFC 7162)
+    return UidSet(itertools.chain.from_iterable(_uids_of(line, len(line) if end < 0 else end)))
+
+
+def _uids_of(line: bytes, end: int) -> Iterator[Sequence[int]]:
+    """Yield the UIDs of a SEARCH response some at a time: all its words at once would take thirty times its size."""
+    start = len(b"* SEARCH")
+    while start < end:
+        stop = end if end - start <= _SLICE else line.rfind(b" ", start, start + _SLICE)
+        if stop < start:
+            raise ValueError("a SEARCH response with an endless word")
+        words = line[start:stop].split()
+        start = stop + 1
+        if not words:
+            continue
+        if not b"".join(words).isdigit() or max(map(len, words)) > 20:
+            raise ValueError("a SEARCH response with what is no UID")
+        uids = list(map(int, words))
+        if not 1 <= min(uids) <= max(uids) <= MAX_UID:
+            raise ValueError("a SEARCH response with a UID out of range")
+        yield uids
 
 
 def parse_fetch(parts: Sequence[bytes | bytearray]) -> dict[str, FetchValue]:

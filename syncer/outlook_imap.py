@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from syncer.errors import (
@@ -25,7 +25,7 @@ from syncer.errors import (
     Unavailable,
 )
 from syncer.fingerprint import HEADER_FIELDS, fingerprint
-from syncer.imap_responses import Parts
+from syncer.imap_responses import Parts, ProtocolBroken
 from syncer.imap_session import ImapSession
 from syncer.imap_utils import number, parse_appenduid, parse_fetch, parse_internaldate, response_code, safe_text
 from syncer.model import CopySeen, CopyUid, DestinationView, Fence, Side
@@ -44,6 +44,9 @@ _FULL: Final = re.compile(
 )
 _FULL_BACKOFF: Final = 3600.0
 """Seconds: to try is to fetch a message first, and Gmail counts what is fetched (PROVIDERS 1.5, 15)."""
+MAX_SEEN: Final = 150_000
+"""Messages in one look: so many headers of usual length are what one FETCH may be answered with, and no more
+of tiny ones, which would take many times their size."""
 _PAUSE: Final = 2.0
 """Seconds before the one new sign-in after "not connected"."""
 
@@ -149,11 +152,12 @@ class OutlookMailbox:
     def look(self, first_uid: int) -> DestinationView:
         """Return what is in the mailbox from ``first_uid`` on, as recognised by header fields.
 
-        Raises Unavailable, Throttled.
+        Raises Unavailable, Throttled; Unavailable also where there are more than ``MAX_SEEN``.
         """
         session = self._lanes[0].session
         wanted = UidSet.of_range(max(first_uid, 1), MAX_UID)
         seen: dict[int, CopySeen] = {}
+        texts: dict[str, str] = {}
 
         def take(parts: Parts) -> bool:
             if b" FETCH (" not in parts[0][:32].upper():
@@ -167,8 +171,15 @@ class OutlookMailbox:
             header = items[name]
             if not isinstance(header, bytes | bytearray):
                 header = b""  # NIL: a message all the same
-            if number(uid.encode("ascii", "replace")) in wanted:
-                seen[int(uid)] = CopySeen(int(uid), fingerprint(header, received_at))
+            if number(uid.encode("ascii", "replace")) not in wanted:
+                return True
+            told = fingerprint(header, received_at)
+            if len(seen) >= MAX_SEEN:
+                raise ProtocolBroken(f"more than {MAX_SEEN} messages where copies are looked for")
+            # What is alike is held once: a sender, a subject, or nothing at all in thousands of headers.
+            alike = (texts.setdefault(text, text) for text in (told.date, told.sender, told.subject))
+            date, sender, subject = alike
+            seen[int(uid)] = CopySeen(int(uid), replace(told, date=date, sender=sender, subject=subject))
             return True
 
         opening = session.examine(self._mailbox)

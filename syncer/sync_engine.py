@@ -17,7 +17,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from syncer.copy_flow import CopyFlow, FlowParts
-from syncer.copy_job import Item, Job, Tally
+from syncer.copy_job import BROKE_OFF, Item, Job, Tally
 from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, Summary, World
 from syncer.dry_run import DryRun
 from syncer.errors import (
@@ -217,15 +217,37 @@ class SyncEngine:
                     destination = self._open_destination(cycle, flow)
                     in_doubt = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there)
                     jobs = in_doubt + after_outage(jobs, cycle.found.outages)
+                    jobs.sort(key=lambda job: job.may_break)
                     destination.widen(len(jobs))
                 except SideError as error:
                     flow.fatal = error  # what needs no destination is recorded all the same
         flow.run([] if left is not None else jobs)
         if flow.fatal is not None:
+            self._count_break(cycle, flow)
             raise flow.fatal
         if left is None and (flow.unfinished or cycle.tally.unlisted):
             left = self._world.stop()
         return left
+
+    def _count_break(self, cycle: CycleState, flow: CopyFlow) -> None:
+        """Count a failed try of the message at which the connection ended, if the source answers a new one.
+
+        Else one that always ends it would keep everything behind it from ever being fetched.
+        """
+        item = flow.broke_at
+        if item is None or not isinstance(flow.fatal, SideError):
+            return
+        try:
+            source = self._world.open_source()
+            try:
+                source.probe()
+            finally:
+                source.close()
+        except SyncError:
+            return  # the server or the network: no message is to blame
+        item.reason = f"{BROKE_OFF}: {flow.fatal.reason}"
+        cycle.ledger.fail(item)
+        flow.run([])
 
     def _why_not_now(self, cycle: CycleState) -> Outcome | None:
         """Return why the destination is not contacted although there is work for it; None: it is."""

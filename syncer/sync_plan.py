@@ -20,7 +20,8 @@ was handed out since and is gone may be a copy that somebody moved: then nothing
 What this takes for granted of DynamoDB and of IMAP servers, and where it ends, is in
 docs/exactly-once.md.
 
-No transition is decided anywhere else.
+No transition is decided anywhere else, and an impossible one raises ValueError: records and world are
+then not what this rests on, and a bug is to be found before a mail is sent twice.
 """
 
 from __future__ import annotations
@@ -73,8 +74,10 @@ def plan_new(message: SourceMessage, holder: UidRecord | None, *, is_held: bool,
     """Return what to do about a message that has no record.
 
     ``is_held``: its identity is claimed; ``holder`` is the record that holds it. Such a record that is
-    gone was DONE: only those expire.
+    gone was DONE: only those expire. Raises ValueError: there is a holder of what is not held.
     """
+    if holder is not None and not is_held:
+        raise ValueError(f"{holder.key} holds an identity that nobody holds")
     if is_held and (holder is None or holder.status is Status.DONE):
         return Step.DUPLICATE
     if is_held:
@@ -228,8 +231,14 @@ def settle_in_doubt(
     """Decide about every message in doubt, from one look at the destination.
 
     ``owned`` are the UIDs there that belong to other records; each of the rest can be the copy of
-    one message only.
+    one message only. Raises ValueError: a record is not PENDING, or the look began above its fence.
     """
+    for record in pending:
+        if record.status is not Status.PENDING:
+            raise ValueError(f"{record.key} is {record.status}: that is not in doubt")
+        fence = record.fence
+        if fence is not None and fence.uidvalidity == view.fence.uidvalidity and fence.uidnext < view.first_uid:
+            raise ValueError(f"the look began above the fence of {record.key}")
     free = {seen.uid: seen for seen in view.messages if seen.uid not in owned}
     verdicts: dict[MessageKey, Verdict] = {}
     undecided = sorted(pending, key=lambda record: record.key)

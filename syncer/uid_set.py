@@ -1,18 +1,24 @@
 """Sets of UIDs, kept as ranges: the sequence-set of RFC 3501 section 9, without ``*``.
 
 A run of a hundred thousand consecutive UIDs costs as much as one UID, in memory, in a
-record and on the wire, which is why the records remember UIDs in this form.
+record and on the wire, which is why the records remember UIDs in this form. A million UIDs without
+neighbours cost sixteen octets each: a server's answer decides how many there are.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_UID: Final = 4294967295
 """The highest UID there can be (RFC 3501 section 9: nz-number, 32 bits)."""
+_RUN: Final = 1 << 17
+"""UIDs that are sorted at once, where they come in any order."""
 _ITEM: Final = re.compile(r"(\d{1,20})(?::(\d{1,20}))?", re.ASCII)
 
 
@@ -23,10 +29,13 @@ class UidSet:
     '5:7,9'
     """
 
-    __slots__ = ("_ranges",)
+    __slots__ = ("_firsts", "_lasts")
 
     def __init__(self, uids: Iterable[int] = ()) -> None:
-        self._ranges: tuple[tuple[int, int], ...] = _joined((uid, uid) for uid in uids)
+        self._take(())
+        rest = iter(uids)
+        while run := sorted(itertools.islice(rest, _RUN)):
+            self._take(heapq.merge(self._ranges, ((uid, uid) for uid in run)))
 
     @classmethod
     def of_range(cls, first: int, last: int) -> UidSet:
@@ -48,13 +57,29 @@ class UidSet:
             if not 1 <= bounds[0] <= bounds[1] <= MAX_UID:
                 raise ValueError(f"UID out of range: {item[:40]!r}")
             ranges.append((bounds[0], bounds[1]))
-        return cls._from(ranges)
+        return cls._from(sorted(ranges))
 
     @classmethod
     def _from(cls, ranges: Iterable[tuple[int, int]]) -> UidSet:
+        """``ranges`` are in the order of their beginnings."""
         made = cls()
-        made._ranges = _joined(ranges)
+        made._take(ranges)
         return made
+
+    def _take(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Hold these, those that touch as one."""
+        firsts, lasts = array("q"), array("q")
+        for first, last in ranges:
+            if lasts and first <= lasts[-1] + 1:
+                lasts[-1] = max(lasts[-1], last)
+            else:
+                firsts.append(first)
+                lasts.append(last)
+        self._firsts, self._lasts = firsts, lasts
+
+    @property
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        return zip(self._firsts, self._lasts, strict=True)
 
     def __str__(self) -> str:
         return ",".join(f"{a}:{b}" if a < b else str(a) for a, b in self._ranges)
@@ -63,13 +88,13 @@ class UidSet:
         return f"UidSet({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UidSet) and self._ranges == other._ranges
+        return isinstance(other, UidSet) and (self._firsts, self._lasts) == (other._firsts, other._lasts)
 
     def __hash__(self) -> int:
-        return hash(self._ranges)
+        return hash((self._firsts.tobytes(), self._lasts.tobytes()))
 
     def __bool__(self) -> bool:
-        return bool(self._ranges)
+        return bool(self._firsts)
 
     def __len__(self) -> int:
         return sum(b - a + 1 for a, b in self._ranges)
@@ -81,15 +106,17 @@ class UidSet:
     def __contains__(self, uid: object) -> bool:
         if not isinstance(uid, int):
             return False
-        at = bisect_right(self._ranges, (uid, MAX_UID)) - 1
-        return at >= 0 and self._ranges[at][0] <= uid <= self._ranges[at][1]
+        at = bisect_right(self._firsts, uid) - 1
+        return at >= 0 and uid <= self._lasts[at]
 
     def __or__(self, other: UidSet) -> UidSet:
-        return self._from((*self._ranges, *other._ranges))
+        return self._from(heapq.merge(self._ranges, other._ranges))
 
     def __sub__(self, other: UidSet) -> UidSet:
-        left: list[tuple[int, int]] = []
-        cuts = iter(other._ranges)
+        return self._from(self._without(other))
+
+    def _without(self, other: UidSet) -> Iterator[tuple[int, int]]:
+        cuts = other._ranges
         cut = next(cuts, None)
         for first, last in self._ranges:
             start = first
@@ -97,14 +124,13 @@ class UidSet:
                 cut = next(cuts, None)
             while cut is not None and cut[0] <= last:
                 if start < cut[0]:
-                    left.append((start, cut[0] - 1))
+                    yield start, cut[0] - 1
                 start = cut[1] + 1
                 if cut[1] > last:
                     break
                 cut = next(cuts, None)
             if start <= last:
-                left.append((start, last))
-        return self._from(left)
+                yield start, last
 
     def __and__(self, other: UidSet) -> UidSet:
         return self - (self - other)
@@ -112,24 +138,13 @@ class UidSet:
     @property
     def lowest(self) -> int:
         """Return the lowest UID. Raises ValueError: the set is empty."""
-        if not self._ranges:
+        if not self:
             raise ValueError("an empty UID set has no lowest UID")
-        return self._ranges[0][0]
+        return self._firsts[0]
 
     @property
     def highest(self) -> int:
         """Return the highest UID. Raises ValueError: the set is empty."""
-        if not self._ranges:
+        if not self:
             raise ValueError("an empty UID set has no highest UID")
-        return self._ranges[-1][1]
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Sort ranges and join those that touch."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    return tuple(joined)
+        return self._lasts[-1]

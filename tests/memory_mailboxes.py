@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from zlib import crc32
 
-from syncer.errors import MessageRefused, NotDelivered, NotPermitted, OutcomeUnknown, SyncError, Unavailable
+from syncer.errors import BrokenOff, MessageRefused, NotDelivered, NotPermitted, OutcomeUnknown, SyncError, Unavailable
 from syncer.fingerprint import fingerprint
 from syncer.imap_utils import parse_internaldate
 from syncer.model import CopySeen, CopyUid, DestinationView, Fence, Fingerprint, MessageKey, Side, SourceMessage
@@ -92,6 +92,8 @@ class SourceServer:
     """By UID: RFC822.SIZE where it is not the size."""
     served: dict[int, list[bytes]] = field(default_factory=dict)
     """By UID: bodies that are served once each, before the real one."""
+    breaking: set[int] = field(default_factory=set)
+    """UIDs whose bodies end early each time, and the connection with them."""
     faults: dict[str, SyncError] = field(default_factory=dict)
     """By call: what it raises from now on."""
     hook: Hook = _quiet
@@ -176,6 +178,7 @@ class MemorySource:
         self._later = later
         self._uidvalidity = 0
         self.closed = False
+        self._broken = False
 
     def open(self, wanted: UidSet) -> tuple[Selected, list[SourceMessage]]:
         server = self._server
@@ -230,6 +233,10 @@ class MemorySource:
     def _fetch(self, message: SourceMessage, future: Future[bytes | bytearray]) -> None:
         try:
             body = self._body(message.key.uid)
+        except Unavailable as error:
+            kind = Unavailable if self._broken or self.closed else BrokenOff
+            self._broken = True
+            future.set_exception(kind(error.side, error.reason))
         except SyncError as error:
             future.set_exception(error)
         else:
@@ -237,9 +244,11 @@ class MemorySource:
 
     def _body(self, uid: int) -> bytes:
         server = self._server
-        if self.closed:
+        if self.closed or self._broken:
             raise Unavailable(Side.SOURCE, "the connection is closed")
         server.call("fetch")
+        if uid in server.breaking:
+            raise Unavailable(Side.SOURCE, "the connection was cut")
         server.fetched[uid] += 1
         if server.refusals.get(uid, 0):
             server.refusals[uid] -= 1

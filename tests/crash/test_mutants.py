@@ -24,7 +24,9 @@ pytestmark = pytest.mark.mutants
 PROJECT: Final = Path(__file__).resolve().parents[2]
 KILLS: Final = "tests/crash/test_kill_at_every_step.py::test_a_run_struck_at_any_place_still_copies_each_message_once"
 FROZEN: Final = "tests/crash/test_kill_at_every_step.py::test_a_run_frozen_at_any_place_while_others_take_over"
+WIRE: Final = "tests/crash/test_kill_on_the_wire.py::test_a_run_struck_at_any_request_still_copies_each_mail_once"
 IDEMPOTENCY: Final = "tests/engine/test_idempotency.py::test_"
+PLAN: Final = "tests/contract/test_plan_machine.py::test_the_plan_sends_no_mail_twice_and_loses_none"
 CONTRACT: Final = "tests/contract/test_state_store.py::test_"
 TESTS_FAILED: Final = 1
 AT_ONCE: Final = 2
@@ -169,6 +171,27 @@ MUTANTS: Final = {
         'IS_MINE: Final = "#lease_owner <> :me OR #generation <> :mine OR #revision < :revision"\n',
         (f"{CONTRACT}a_run_that_was_overtaken_writes_nothing[dynamodb]",),
         "DID NOT RAISE",
+    ),
+    "takes an APPEND without an answer for one that was not delivered": Mutant(
+        "syncer/imap_session.py",
+        "                kind = OutcomeUnknown if error.begun else NotDelivered\n",
+        "                kind = NotDelivered if error.begun else NotDelivered\n",
+        (f"{WIRE}[outlook-loses its reply]",),
+        "surplus [",
+    ),
+    "counts the time between the looks from the claim": Mutant(
+        "syncer/sync_plan.py",
+        "now - record.not_found_at >= settle_seconds",
+        "now - record.claimed_at >= settle_seconds",
+        (PLAN,),
+        "AssertionError",
+    ),
+    "takes silence about a similar message for absence": Mutant(
+        "syncer/sync_plan.py",
+        "    if any(_can_be(record, seen, view) and is_similar(",
+        "    if any(record is seen and is_similar(",
+        (PLAN,),
+        "two copies",
     ),
     "claims whatever was claimed before": Mutant(
         "syncer/dynamodb_writes.py",

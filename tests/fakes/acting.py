@@ -146,7 +146,7 @@ def _trickle(wire: Wire, octets: bytes, fault: Trickle) -> None:
 
 
 def _cut(wire: Wire, answer: Answer, tag: str, fault: CutAnswer) -> None:
-    start = _first_literal(answer) if fault.in_literal else 0
+    start = _first_literal(answer, fault.uid) if fault.in_literal else 0
     wire.write(b"".join(answer.octets(tag))[: start + fault.octets])
     if fault.bye is not None:
         wire.write(f"* BYE {fault.bye}\r\n".encode())
@@ -154,14 +154,18 @@ def _cut(wire: Wire, answer: Answer, tag: str, fault: CutAnswer) -> None:
     raise Hangup(fault.reset)
 
 
-def _first_literal(answer: Answer) -> int:
-    """Return where the octets of the answer's first literal begin; 0 if it has none."""
+def _first_literal(answer: Answer, uid: int | None) -> int:
+    """Return where the octets of the answer's first literal begin, of any UID or of this one; 0 if it has none."""
     at = 0
     for response in answer.responses:
         at += 2
         for piece in response.pieces:
-            if isinstance(piece, Literal):
-                return at + len(b"{%d}\r\n" % len(piece.octets))
-            at += len(piece)
+            if not isinstance(piece, Literal):
+                at += len(piece)
+                continue
+            at += len(b"{%d}\r\n" % len(piece.octets))
+            if uid in (None, response.uid):
+                return at
+            at += len(piece.octets)
         at += 2
     return 0

@@ -157,12 +157,14 @@ class Untagged:
 @dataclass(frozen=True, slots=True)
 class CutAnswer:
     """Execute, and end the connection in the middle of the answer: ``octets`` after its first octet, or after the
-    first octet of its first literal. With ``bye`` that line is pushed in at this very place."""
+    first octet of its first literal (that of ``uid``, if given). With ``bye`` that line is pushed in at this very
+    place."""
 
     octets: int
     in_literal: bool = False
     bye: str | None = None
     reset: bool = False
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

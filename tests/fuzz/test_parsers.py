@@ -196,6 +196,20 @@ HOSTILE: Final = [
 ]
 
 
+def test_the_longest_answer_to_a_search_costs_five_times_its_size() -> None:
+    """A million UIDs, no two of them neighbours: none is joined with another."""
+    line = b"* SEARCH " + b" ".join(b"%d" % uid for uid in range(1, 2_200_000, 2))
+    assert 0.9 * MAX_LINE < len(line) < MAX_LINE
+    tracemalloc.start()
+    try:
+        uids = parse_search(line)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(uids) == 1_100_000
+    assert peak < 5 * MAX_LINE
+
+
 @pytest.mark.parametrize(("parse", "what"), HOSTILE)
 def test_no_line_costs_more_than_some_times_its_own_size(parse: Callable[[Any], Any], what: Any) -> None:
     """At most MAX_LINE octets come in, and at most eight times as many are held while they are read."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import pytest
 
+from syncer import outlook_imap
 from syncer.errors import (
     AuthError,
     ConfigError,
@@ -24,7 +26,7 @@ from syncer.fingerprint import fingerprint
 from syncer.imap_session import ImapSession
 from syncer.imap_utils import parse_internaldate
 from syncer.model import CopyUid, Fence, Side
-from syncer.outlook_imap import NotConnected, OutlookDialect, OutlookMailbox
+from syncer.outlook_imap import MAX_SEEN, NotConnected, OutlookDialect, OutlookMailbox
 from tests.fakes.faults import (
     ERROR_11,
     FOREVER,
@@ -521,6 +523,39 @@ def test_a_look_that_fails_shows_nothing(
     append(target).result(10)
     outlook.misbehave(on(verb), action)
     with pytest.raises(expected):
+        target.look(1)
+
+
+def tiny(count: int) -> Raw:
+    """Return an answer that is as short as can be for each of so many messages."""
+    row = b'* 1 FETCH (UID %d INTERNALDATE "17-Jul-1996 02:44:25 +0000" BODY[HEADER.FIELDS (DATE)] "")\r\n'
+    return Raw(b"".join(row % uid for uid in range(1, count + 1)) + b"<tag> OK\r\n")
+
+
+def test_what_a_look_holds_of_tiny_answers_is_small(outlook: FakeOutlook, mailbox: Open) -> None:
+    """150,000 of them are all that is taken: below 100 MiB."""
+    count = 3000
+    target = mailbox()
+    target.open()
+    outlook.misbehave(on("UID FETCH"), tiny(count))
+    tracemalloc.start()
+    try:
+        view = target.look(1)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(view.messages) == count
+    assert held / count * MAX_SEEN < 100 << 20
+
+
+def test_a_look_at_more_than_is_held_says_so(
+    outlook: FakeOutlook, mailbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook_imap, "MAX_SEEN", 100)
+    target = mailbox()
+    target.open()
+    outlook.misbehave(on("UID FETCH"), tiny(101))
+    with pytest.raises(Unavailable, match="more than 100 messages"):
         target.look(1)
 
 

@@ -36,7 +36,8 @@ from syncer.model import (
     Watermark,
 )
 from syncer.uid_set import UidSet
-from tests.fakes.dynamodb_proxy import DENIED, Answer, DynamoDBProxy, Page
+from tests.fakes.dynamodb_faults import DENIED, Answer, Page
+from tests.fakes.dynamodb_proxy import DynamoDBProxy
 from tests.fakes.faults import FOREVER, TOO_MANY_CONNECTIONS, WEB_LOGIN, on, throttled
 from tests.fakes.gmail import FakeGmail
 from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter

@@ -22,7 +22,7 @@ import pytest
 
 from syncer.demo.certificates import Certificates
 from syncer.model import Side
-from tests.fakes.dynamodb_proxy import DENIED
+from tests.fakes.dynamodb_faults import DENIED
 from tests.stack.broken import BROKEN, Broken, Scene, scene, worked
 from tests.stack.pair import FakePair, fake_pair, letter, parsed, until
 
