@@ -69,10 +69,17 @@ class Summary:
     octets: int = 0
     last_uid: int = 0
     duration_ms: int = 0
+    lag_seconds: int | None = None
+    """The longest from INTERNALDATE to confirmed copy; None: nothing was copied."""
+    in_doubt_oldest_seconds: int | None = None
+    """For how long the oldest of what is in doubt has been so, 0 if nothing is; None: the cycle did not get to know."""
     faults: tuple[str, ...] = ()
     """Settings that turned out wrong only now."""
     remedy: str = ""
     """What a person has to do, for ``auth_failed``."""
+    gmail_token_days_left: float | None = None
+    """In how many days the refresh token ends, if that is known."""
+    outlook_token_days_left: float | None = None
 
 
 @dataclass(slots=True)
@@ -90,6 +97,8 @@ class CycleState:
     flow: CopyFlow | None = None
     pending: dict[MessageKey, UidRecord] = field(default_factory=dict)
     """In doubt, to be looked for."""
+    doubts: dict[MessageKey, float] | None = None
+    """When each was claimed that an earlier cycle left in doubt and this one has not settled; None: not read yet."""
     failures: dict[MessageKey, FailRecord] = field(default_factory=dict)
     """Failed before, to be tried again now."""
     reopened: set[MessageKey] = field(default_factory=set)
