@@ -13,7 +13,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from syncer.cycle import exit_code
 from syncer.cycle_state import Summary
-from syncer.model import EXIT_SIGN_IN, Outcome
+from syncer.model import EXIT_OK, EXIT_SIGN_IN, Outcome
 
 NAMESPACE: Final = "GmailOutlookSyncer"
 
@@ -41,17 +41,18 @@ def _of(summary: Summary | None) -> Iterator[Metric]:
     yield "InDoubtOldestSeconds", MetricUnit.Seconds, summary.in_doubt_oldest_seconds
     # Without the records, nobody knows what is left to do.
     has_state = summary.outcome not in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD)
-    yield "Backlog", MetricUnit.Count, summary.backlog if has_state else None
+    # What is in doubt has a metric of its own.
+    yield "Backlog", MetricUnit.Count, max(0, summary.backlog - summary.in_doubt) if has_state else None
     yield "DeliveryLagSeconds", MetricUnit.Seconds, summary.lag_seconds
     yield "CycleDurationMilliseconds", MetricUnit.Milliseconds, summary.duration_ms
     yield "TokenDaysLeft", MetricUnit.Count, _token_days_left(summary)
 
 
 def _is_good(summary: Summary) -> bool:
-    """Tell whether all was done that there was, or as much as the time allowed; only waiting for the end is neither."""
+    """Tell whether the tick needs nobody's care; but a deadline reached without a message moved is no progress."""
     if summary.outcome is Outcome.DEADLINE:
         return bool(summary.copied or summary.duplicates or summary.failed)
-    return summary.outcome is Outcome.OK
+    return exit_code(summary) == EXIT_OK
 
 
 def _token_days_left(summary: Summary) -> float | None:
