@@ -13,6 +13,9 @@ that side's tokens were saved within the pause; what is only convenient, a new a
 ``flush`` or for another side's rotation, so that both sides cost one save. A save that finds that
 another runner saved meanwhile replaces nothing: what that runner stored is read, each side's newer tokens
 count, and what is still to be saved is decided anew.
+
+A cycle that finds nothing to copy asks for one side's token only. So that the other's refresh token does
+not die of it (PROVIDERS 6: 90 days), ``keep_alive`` renews it every week, and never in the way of mail.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from typing import Final
 
 from syncer import oauth_gmail, oauth_microsoft
 from syncer.config import Config
-from syncer.errors import ConfigError, Unavailable
+from syncer.errors import AuthError, ConfigError, Unavailable
+from syncer.forecast import forecast_of
 from syncer.logging_utils import log_event
-from syncer.model import Side
+from syncer.model import Forecast, Side
 from syncer.token_store import StoreChanged, StoreUnavailable, TokenStore, environment_tokens, merge, missing
 from syncer.tokens import Refreshed, SideTokens, Tokens
 
@@ -39,6 +43,9 @@ MARGIN_SECONDS: Final = 300.0
 MEMORY_SECONDS: Final = 60.0
 """For so long after reading or saving a secret, memory is believed rather than another read, which costs money
 and may lag behind the save. A file is read again each time."""
+
+RENEW_AFTER_SECONDS: Final = 7 * 86_400.0
+"""A refresh token that was not used for so long is renewed for its own sake; Microsoft's lasts 90 days."""
 
 Refresher = Callable[[SideTokens], Refreshed]
 """Raises AuthError, Unavailable, ConfigError."""
@@ -91,6 +98,8 @@ class AccessTokens:
         """When memory and store last were the same."""
         self._saved_obtained_at: dict[Side, float] = {}
         """By side, the ``obtained_at`` that the store is known to have."""
+        self._has_called = False
+        """A token endpoint was asked since the last ``keep_alive``."""
 
     def get(self, side: Side) -> str:
         """Return an access token that lasts for another five minutes at least.
@@ -113,10 +122,54 @@ class AccessTokens:
         with self._lock:
             return self._refreshed(side, self._loaded(side).of(side).access_token if refused is None else refused)
 
+    def keep_alive(self) -> None:
+        """Renew what was not used for long, if this runner asked a token endpoint anyway; a failure is logged.
+
+        So a failure is tried again when the next access token is due, about once an hour.
+        """
+        with self._lock:
+            if not self._has_called:
+                return
+            for side in Side:
+                if self._is_neglected(side):
+                    self._renew_for_its_own_sake(side)
+            self._has_called = False
+
+    def forecasts(self) -> Mapping[Side, Forecast]:
+        """Return what is foreseen of both sides' refresh tokens; nothing while they were not read."""
+        with self._lock:
+            if self._tokens is None:
+                return {}
+            sides = {side: self._tokens.of(side) for side in Side}
+            if self._store.read_only:
+                # Whoever set the environment knows when the token is from; here it is new with every start.
+                sides = {side: replace(known, signed_in_at=0.0, renewed_at=0.0) for side, known in sides.items()}
+            return {side: forecast_of(side, known) for side, known in sides.items()}
+
     def flush(self) -> None:
         """Save what waits to be saved; a failure is logged, and nothing is raised."""
         with self._lock:
             self._save_what_waits()
+
+    def _is_neglected(self, side: Side) -> bool:
+        known = self._loaded(side).of(side)
+        used_at = max(known.renewed_at, known.obtained_at)
+        if not used_at and not self._keeps:
+            return False  # each start would renew it anew, and keep nothing of it
+        return not 0 <= self._now() - used_at < RENEW_AFTER_SECONDS
+
+    def _renew_for_its_own_sake(self, side: Side) -> None:
+        try:
+            self._refreshed(side, self._loaded(side).of(side).access_token)
+        except AuthError as error:
+            fields = {"reason": error.reason, "remedy": error.remedy}
+        except Unavailable as error:
+            fields = {"reason": error.reason}
+        except ConfigError as error:
+            fields = {"reason": str(error)}
+        else:
+            return
+        log_event(logger, logging.WARNING, "token_renewal_failed", side=side.value, **fields)
 
     def _is_fresh(self, known: SideTokens) -> bool:
         return bool(known.access_token) and known.expires_at - self._now() > MARGIN_SECONDS
@@ -171,6 +224,7 @@ class AccessTokens:
         if self._is_fresh(known) and known.access_token != refused:
             return known.access_token
         answer = self._refreshers[side](known)
+        self._has_called = True
         rotated = answer.refresh_token is not None and answer.refresh_token != known.refresh_token
         now = self._now()
         self._tokens = self._loaded(side).having(
@@ -184,6 +238,7 @@ class AccessTokens:
                 # Of a token that came from the environment, nobody knows more than when it was first used.
                 signed_in_at=known.signed_in_at or now,
                 renewed_at=now if rotated else known.renewed_at or now,
+                refresh_expires_at=answer.refresh_expires_at or _still_said(known, now, rotated=rotated),
             ),
         )
         self._unsaved[side] = rotated or self._unsaved.get(side, False)
@@ -247,3 +302,8 @@ class AccessTokens:
 def _age(known: SideTokens) -> tuple[float, float]:
     """Return what tells newer tokens from older ones: a new sign-in beats any token of the one before."""
     return known.signed_in_at, known.obtained_at
+
+
+def _still_said(known: SideTokens, now: float, *, rotated: bool) -> float:
+    """Return when the refresh token ends by an earlier word, if that can still be true of it; else 0."""
+    return 0.0 if rotated or known.refresh_expires_at <= now else known.refresh_expires_at

@@ -142,6 +142,8 @@ class Runner:
         try:
             yield run_id
         finally:
+            if not self._dry_run and self._stop() is None:
+                self._tokens.keep_alive()
             self._tokens.flush()
             logging_utils.bind(run_id=None)
 
@@ -156,6 +158,7 @@ class Runner:
             spawn_commit=self._commits.submit,
             spawn_confirm=self._confirmations.submit,
             on_progress=self._on_progress,
+            forecasts=self._tokens.forecasts,
         )
 
     def _state(self) -> DynamoDBState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from syncer.copy_flow import CopyFlow, EventQueue
 from syncer.copy_job import Tally
 from syncer.lease_keeper import LeaseKeeper
 from syncer.ledger import Ledger
-from syncer.model import FailRecord, MessageKey, Outcome, UidRecord, Watermark
+from syncer.model import FailRecord, Forecast, MessageKey, Outcome, Side, UidRecord, Watermark
 from syncer.ports import Clock, Destination, Source, Spawn, StopSignal, Store
 from syncer.progress import Progress
 
@@ -52,6 +52,8 @@ class World:
     on_progress: Callable[[int, int], None] | None = None
     new_queue: Callable[[], EventQueue] = queue.SimpleQueue
     """Makes what a cycle waits at; a simulation lets its own time pass there."""
+    forecasts: Callable[[], Mapping[Side, Forecast]] = dict
+    """What is foreseen of the refresh tokens, by now; nothing while nobody read them."""
 
 
 @dataclass(frozen=True, slots=True)

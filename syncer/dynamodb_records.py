@@ -29,6 +29,7 @@ from syncer.model import (
     FailRecord,
     Fence,
     Fingerprint,
+    Forecast,
     Identity,
     LookBack,
     MessageKey,
@@ -58,6 +59,8 @@ WATERMARK_OPTIONAL: Final = (
     "lookback_once",
     "lookback_reached",
     "wanted_since",
+    "tokens",
+    "token_warned_at",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -154,7 +157,14 @@ def watermark_item(watermark: Watermark) -> Item:
         item["lookback_reached"] = number(watermark.look_back.reached)
     if watermark.wanted_since:
         item["wanted_since"] = number(watermark.wanted_since)
+    item["tokens"] = {"M": {str(side): {"M": _forecast_item(its)} for side, its in watermark.tokens.items()}}
+    item["token_warned_at"] = {"M": {str(side): moment(at) for side, at in watermark.token_warned_at.items()}}
     return {name: value for name, value in item.items() if value != {"M": {}}}
+
+
+def _forecast_item(forecast: Forecast) -> Item:
+    moments = {name: getattr(forecast, name) for name in ("signed_in_at", "renewed_at", "ends_at")}
+    return {name: moment(at) for name, at in moments.items() if at is not None}
 
 
 def uid_item(record: UidRecord, ttl: int | None = None) -> Item:
@@ -245,7 +255,28 @@ def watermark_of(item: Item) -> Watermark:
             destination_mailbox=_text_of(item, "destination_mailbox"),
             look_back=_look_back_of(item),
             wanted_since=_float_or_none(item, "wanted_since") or 0.0,
+            tokens=_forecasts_of(item),
+            token_warned_at=_moments_of(item, "token_warned_at"),
         )
+
+
+def _forecasts_of(item: Item) -> dict[Side, Forecast]:
+    by_side = item["tokens"]["M"] if "tokens" in item else {}
+    return {
+        side: Forecast(
+            side,
+            signed_in_at=_moment_or_none(by_side[side]["M"], "signed_in_at"),
+            renewed_at=_moment_or_none(by_side[side]["M"], "renewed_at"),
+            ends_at=_moment_or_none(by_side[side]["M"], "ends_at"),
+        )
+        for side in Side
+        if side in by_side
+    }
+
+
+def _moments_of(item: Item, name: str) -> dict[Side, float]:
+    by_side = item[name]["M"] if name in item else {}
+    return {side: at for side in Side if (at := _moment_or_none(by_side, side)) is not None}
 
 
 def _look_back_of(item: Item) -> LookBack | None:

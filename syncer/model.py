@@ -159,6 +159,23 @@ class LookBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long a side's refresh token will last; None where nobody knows."""
+
+    side: Side
+    signed_in_at: float | None = None
+    """When a person signed in."""
+    renewed_at: float | None = None
+    """When the refresh token last changed."""
+    ends_at: float | None = None
+    """When it ends unless something is done."""
+
+    def days_left(self, now: float) -> float | None:
+        """Return in how many days it ends, to a tenth of a day; negative if it should have ended."""
+        return None if self.ends_at is None else round((self.ends_at - now) / 86_400, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """How far the source has been dealt with, and what is still open: the ``WATERMARK`` record.
 
@@ -196,6 +213,10 @@ class Watermark:
     """None before the first cycle."""
     wanted_since: float = 0.0
     """What arrived before this was left out when the program was first run, and is not missed."""
+    tokens: Mapping[Side, Forecast] = field(default_factory=dict)
+    """By side, as the last cycle that read the tokens foresaw it."""
+    token_warned_at: Mapping[Side, float] = field(default_factory=dict)
+    """By side whose token ends soon: when that was last logged."""
 
 
 @dataclass(frozen=True, slots=True)

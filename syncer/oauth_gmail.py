@@ -1,18 +1,20 @@
 """Google: refresh token -> access token. Tells a grant that is gone from a bad day.
 
-Google does not rotate refresh tokens: the stored one stays in use (PROVIDERS 2). Error texts
-here hold Google's error code, never its description.
+Google does not rotate refresh tokens: the stored one stays in use (PROVIDERS 2). While an app is in
+Testing, each answer says for how long (``refresh_token_expires_in``). Error texts here hold Google's
+error code, never its description.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from syncer.errors import AuthError, Unavailable
 from syncer.model import Side
-from syncer.tokens import GMAIL_SCOPE, Refreshed, error_code, is_token
+from syncer.tokens import GMAIL_SCOPE, Refreshed, error_code, is_token, seconds_of
 
 if TYPE_CHECKING:
     from google.oauth2.credentials import Credentials
@@ -49,6 +51,8 @@ def refresh(
 
     from syncer.https_session import TOTAL_SECONDS, BadDay, Session, within
 
+    lifetimes: list[float] = []
+
     def call() -> Credentials:
         credentials = Credentials(  # type: ignore[no-untyped-call] # google-auth is typed in part
             None,
@@ -59,11 +63,20 @@ def refresh(
             scopes=[GMAIL_SCOPE],
         )
         with Session() as session:
-            credentials.refresh(Request(session))  # type: ignore[no-untyped-call] # likewise
+            request = Request(session)
+
+            def noting(*args: Any, **kwargs: Any) -> Any:
+                answer = request(*args, **kwargs)
+                # What google-auth makes of an answer leaves this out. That it is a JSON object, Session saw to.
+                lifetimes.append(seconds_of(json.loads(answer.data).get("refresh_token_expires_in")))
+                return answer
+
+            credentials.refresh(noting)  # type: ignore[no-untyped-call] # likewise
         return credentials
 
     try:
-        return _checked(within(TOTAL_SECONDS, call), refresh_token, now)
+        credentials = within(TOTAL_SECONDS, call)
+        return _checked(credentials, refresh_token, lifetimes[-1] if lifetimes else 0.0, now)
     except BadDay as error:
         raise Unavailable(Side.SOURCE, f"Google's token endpoint: {error}") from None
     except RefreshError as error:
@@ -73,8 +86,8 @@ def refresh(
         raise Unavailable(Side.SOURCE, "Google's token endpoint: malformed answer") from None
 
 
-def _checked(credentials: Credentials, refresh_token: str, now: Callable[[], float]) -> Refreshed:
-    """Return what Google granted, if it opens IMAP.
+def _checked(credentials: Credentials, refresh_token: str, lifetime: float, now: Callable[[], float]) -> Refreshed:
+    """Return what Google granted, if it opens IMAP; ``lifetime`` is the refresh token's, 0 if Google does not say.
 
     Raises AuthError: the scope is missing. Raises ValueError: this is no token.
     """
@@ -86,7 +99,7 @@ def _checked(credentials: Credentials, refresh_token: str, now: Callable[[], flo
         raise ValueError("no token")
     left = (credentials.expiry - datetime.now(UTC).replace(tzinfo=None)).total_seconds() if credentials.expiry else 0.0
     changed = rotated if is_token(rotated) and rotated != refresh_token else None
-    return Refreshed(token, now() + max(left, 0.0), changed)
+    return Refreshed(token, now() + max(left, 0.0), changed, now() + lifetime if lifetime else 0.0)
 
 
 def _raise_refusal(error: Exception) -> NoReturn:

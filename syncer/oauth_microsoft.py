@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from syncer.config import MICROSOFT_AUTHORITY
 from syncer.errors import AuthError, ConfigError, Unavailable
 from syncer.model import Side
-from syncer.tokens import OUTLOOK_SCOPE, Refreshed, error_code, is_token
+from syncer.tokens import OUTLOOK_SCOPE, Refreshed, error_code, is_token, seconds_of
 
 PASSING_ERRORS: Final = frozenset({"temporarily_unavailable", "server_error", "service_unavailable", "slow_down"})
 """Error codes that say "later". Every other one is about the grant or the client, and stays."""
@@ -100,14 +100,8 @@ def _checked(answer: Mapping[str, Any], refresh_token: str, now: Callable[[], fl
     if not is_token(token):
         raise Unavailable(Side.DESTINATION, "Microsoft's token endpoint: malformed answer")
     changed = rotated if is_token(rotated) and rotated != refresh_token else None
-    return Refreshed(token, now() + _seconds(answer.get("expires_in")), changed)
-
-
-def _seconds(value: object) -> float:
-    """Return a lifetime; 0 if it is none, which makes the token good for once."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    return float(value) if isinstance(value, (int, float)) and 0 <= value < 1e9 else 0.0
+    # An access token without a lifetime is good for once.
+    return Refreshed(token, now() + seconds_of(answer.get("expires_in")), changed)
 
 
 def _raise_refusal(answer: Mapping[str, Any]) -> NoReturn:

@@ -14,11 +14,12 @@ claim that the next run does not find. ``open`` may name settled UIDs; the recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from syncer.model import CopyUid, Fence, LookBack, MessageKey, Side, SourceMessage, Watermark
+from syncer.forecast import warn_of_endings
+from syncer.model import CopyUid, Fence, Forecast, LookBack, MessageKey, Side, SourceMessage, Watermark
 from syncer.uid_set import MAX_UID, UidSet
 
 _NONE: Final = UidSet()
@@ -231,6 +232,12 @@ class Progress:
         passed = self._horizon if back is None else min(self._horizon, back.twice, back.reached)
         if passed >= self._base.window_upto:
             self._base = replace(self._base, window_since=0.0, window_upto=0)
+
+    def foresee(self, forecasts: Mapping[Side, Forecast], now: float) -> None:
+        """Note how long the refresh tokens will last, and warn of one that ends soon; without news, as it was."""
+        if forecasts:
+            self._base = replace(self._base, tokens=dict(forecasts))
+        self._base = replace(self._base, token_warned_at=warn_of_endings(self._base, now))
 
     def watermark(self, now: float) -> Watermark:
         """Return the record as it is to be written now."""

@@ -338,8 +338,10 @@ class SyncEngine:
         cycle.tally.backlog = cycle.progress.unsettled + cycle.tally.unlisted
         if outcome in (Outcome.STATE_UNAVAILABLE, Outcome.LEASE_HELD):
             return outcome
+        now = self._world.clock.now()
+        cycle.progress.foresee(self._world.forecasts(), now)
         try:
-            cycle.keeper.release(cycle.progress.watermark(self._world.clock.now()))
+            cycle.keeper.release(cycle.progress.watermark(now))
         except (StateUnavailable, LeaseLost) as error:
             return self._report(error)
         return outcome
@@ -356,6 +358,9 @@ class SyncEngine:
         remedy: str = "",
     ) -> Summary:
         tally = tally or (cycle.tally if cycle is not None else Tally())
+        forecasts = self._world.forecasts() or (cycle.found.tokens if cycle is not None else {})
+        now = self._world.clock.now()
+        days_left = {side: forecast.days_left(now) for side, forecast in forecasts.items()}
         summary = Summary(
             outcome=outcome,
             listed=tally.listed,
@@ -372,6 +377,8 @@ class SyncEngine:
             in_doubt_oldest_seconds=self._oldest_doubt(cycle),
             faults=faults,
             remedy=remedy,
+            gmail_token_days_left=days_left.get(Side.SOURCE),
+            outlook_token_days_left=days_left.get(Side.DESTINATION),
         )
         log_event(
             logger,
@@ -390,6 +397,8 @@ class SyncEngine:
             duration_ms=summary.duration_ms,
             lag_seconds=summary.lag_seconds,
             in_doubt_oldest_seconds=summary.in_doubt_oldest_seconds,
+            gmail_token_days_left=summary.gmail_token_days_left,
+            outlook_token_days_left=summary.outlook_token_days_left,
         )
         return summary
 

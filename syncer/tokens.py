@@ -26,6 +26,8 @@ class Refreshed:
     expires_at: float
     refresh_token: str | None = field(repr=False)
     """The new one, where the provider sent one; the old one stays in use otherwise."""
+    refresh_expires_at: float = 0.0
+    """When the refresh token ends, where the provider said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +79,12 @@ def is_token(value: object) -> TypeGuard[str]:
 def error_code(value: object) -> str:
     """Return an OAuth error code (RFC 6749 section 5.2) fit for a log line; empty if this is none."""
     return value if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,49}", value) else ""
+
+
+def seconds_of(value: object) -> float:
+    """Return a lifetime that a token endpoint sent, which may be a number or its text; 0 if it is none."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    return float(value) if 0 <= value < 1e9 else 0.0

@@ -12,7 +12,7 @@ import itertools
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,10 +28,12 @@ from syncer.model import (
     Claim,
     CommitResult,
     Failure,
+    Forecast,
     Lease,
     MessageKey,
     Outcome,
     Reclaim,
+    Side,
     Status,
     Watermark,
     Write,
@@ -165,6 +167,7 @@ class World:
         self.places: list[tuple[str, str]] = []
         """Every place that was passed."""
         self.checked = True
+        self.forecasts: Callable[[], Mapping[Side, Forecast]] = dict
         self.append_takes: float | None = None
         """Seconds, where it takes longer than everything else."""
         self._most_writes = most_writes
@@ -343,6 +346,7 @@ class World:
             spawn_confirm=_spawn(events.line()),
             on_progress=on_progress,
             new_queue=lambda: events,
+            forecasts=self.forecasts,
         )
 
     def _store(self) -> MemoryState:

@@ -728,3 +728,130 @@ def test_the_store_knows_when_somebody_signed_in_and_when_the_refresh_token_last
     kept = file.load()
     assert (kept.of(SOURCE).signed_in_at, kept.of(SOURCE).renewed_at) == (START, START)
     assert (kept.of(DESTINATION).signed_in_at, kept.of(DESTINATION).renewed_at) == (START, START + 86400)
+
+
+# --- kept alive while nothing arrives ----------------------------------------------------------
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize("lives", [1, 288], ids=["a new process each time", "a process a day"])
+def test_months_of_idle_cycles_keep_microsofts_token_alive(
+    made: Make, file: Watched, clock: Clock, provider: Provider, lives: int
+) -> None:
+    """A cycle without mail asks for Gmail's token only; one that had not been renewed for 90 days would be dead."""
+    for side in Side:
+        made(file).get(side)
+    youngest = 90.0
+    for cycle in range(200 * 24):  # one an hour: a token call each
+        if cycle % lives == 0:
+            tokens = made(file)
+        tokens.get(SOURCE)
+        tokens.keep_alive()
+        tokens.flush()
+        left = tokens.forecasts()[DESTINATION].days_left(clock.time)
+        assert left is not None
+        youngest = min(youngest, left)
+        clock.advance(3600)
+    assert youngest > 82
+    assert provider.calls(DESTINATION) <= 1 + 200 // 7 + 1
+    assert file.load().of(DESTINATION).refresh_token.startswith(f"{CANARY}-R{provider.calls(DESTINATION)}-")
+
+
+def test_a_cycle_with_cached_tokens_renews_nothing(made: Make, file: Watched, clock: Clock, provider: Provider) -> None:
+    made(file).get(DESTINATION)
+    clock.advance(8 * DAY)
+    made(file).get(SOURCE)
+    warm = made(file)
+    warm.get(SOURCE)
+    warm.keep_alive()
+    assert provider.calls(DESTINATION) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (AuthError(DESTINATION, "invalid_grant", "sign in"), {"reason": "invalid_grant", "remedy": "sign in"}),
+        (Unavailable(DESTINATION, "HTTP status 503"), {"reason": "HTTP status 503"}),
+        (ConfigError(["MS_TENANT names a tenant that does not exist"]), {}),
+    ],
+)
+def test_a_renewal_that_fails_stops_nothing_and_is_tried_again_with_the_next_token_call(
+    made: Make, file: Watched, clock: Clock, provider: Provider, log: Log, failure: Exception, says: dict[str, str]
+) -> None:
+    made(file).get(DESTINATION)
+    clock.advance(8 * DAY)
+    tokens = made(file)
+    tokens.get(SOURCE)
+    provider.failure = failure
+    tokens.keep_alive()
+    tokens.keep_alive()
+    (line,) = [line for line in log() if line["event"] == "token_renewal_failed"]
+    assert says.items() <= line.items()
+    assert line["side"] == "destination"
+    assert provider.calls(DESTINATION) == 2
+
+    provider.failure = None
+    clock.advance(3600)
+    tokens.get(SOURCE)
+    tokens.keep_alive()
+    assert provider.calls(DESTINATION) == 3
+    assert file.load().of(DESTINATION).renewed_at == clock.time
+
+
+def test_a_token_of_unknown_age_is_renewed_if_that_can_be_kept(made: Make, file: Watched, provider: Provider) -> None:
+    tokens = made(EnvTokens(config()))
+    tokens.get(SOURCE)
+    tokens.keep_alive()
+    assert provider.calls(DESTINATION) == 0, "each start would renew it, for nothing"
+    tokens = made(file)
+    tokens.get(SOURCE)
+    tokens.keep_alive()
+    assert provider.calls(DESTINATION) == 1
+
+
+def test_a_daemon_without_a_store_lives_on_what_it_has_in_memory(made: Make, clock: Clock, provider: Provider) -> None:
+    daemon = made(EnvTokens(config()))
+    for side in Side:
+        daemon.get(side)
+    for _ in range(100):
+        clock.advance(DAY)
+        daemon.get(SOURCE)
+        daemon.keep_alive()
+    assert provider.calls(DESTINATION) > 10
+
+
+# --- forecasts ------------------------------------------------------------------------------
+
+
+def test_nothing_is_foreseen_before_the_tokens_are_read(made: Make, file: Watched) -> None:
+    tokens = made(file)
+    assert tokens.forecasts() == {}
+    assert file.loads == 0
+
+
+def test_of_tokens_that_only_the_environment_holds_nobody_knows_when_microsofts_ends(made: Make) -> None:
+    tokens = made(EnvTokens(config()))
+    for side in Side:
+        tokens.get(side)
+    foreseen = tokens.forecasts()
+    assert foreseen[DESTINATION].ends_at is None
+    assert foreseen[SOURCE].days_left(START) == 180
+
+
+def test_googles_word_is_kept_until_it_says_otherwise(made: Make, file: Watched, clock: Clock) -> None:
+    """A project in Testing: seven days from the sign-in, however often the token is used."""
+    answers = [
+        Refreshed("A1", START + 3600, None, START + 7 * DAY),
+        Refreshed("A2", START + 4 * DAY, None),
+        Refreshed("A3", START + 9 * DAY, None),
+    ]
+    given = iter(answers)
+    tokens = AccessTokens(config(), file, refreshers={SOURCE: lambda _known: next(given)}, now=clock)
+    left = []
+    for at in (0, 3 * DAY, 8 * DAY):
+        clock.time = START + at
+        tokens.get(SOURCE)
+        left.append(tokens.forecasts()[SOURCE].days_left(clock.time))
+    assert left == [7.0, 4.0, 180.0], "it outlived its end: the word does not count any more"
+    assert file.load().of(SOURCE).refresh_expires_at == 0

@@ -29,6 +29,7 @@ from syncer.model import (
     FailRecord,
     Fence,
     Fingerprint,
+    Forecast,
     Identity,
     LookBack,
     MessageKey,
@@ -108,6 +109,11 @@ def test_a_watermark_in_full() -> None:
         not_before={Side.SOURCE: NOW},
         completed_at=NOW - 0.125,
         look_back=LookBack(NOW - 0.125, twice=2, once=9, reached=5),
+        tokens={
+            Side.SOURCE: Forecast(Side.SOURCE),
+            Side.DESTINATION: Forecast(Side.DESTINATION, signed_in_at=NOW - 1, renewed_at=NOW, ends_at=NOW + 1),
+        },
+        token_warned_at={Side.DESTINATION: NOW},
     )
     item: dict[str, dict[str, Any]] = {
         "uidvalidity": {"N": "7"},
@@ -124,8 +130,23 @@ def test_a_watermark_in_full() -> None:
         "lookback_twice": {"N": "2"},
         "lookback_once": {"N": "9"},
         "lookback_reached": {"N": "5"},
+        "tokens": {
+            "M": {
+                "source": {"M": {}},
+                "destination": {
+                    "M": {
+                        "signed_in_at": {"S": "2026-11-22T11:10:48.125Z"},
+                        "renewed_at": {"S": "2026-11-22T11:10:49.125Z"},
+                        "ends_at": {"S": "2026-11-22T11:10:50.125Z"},
+                    }
+                },
+            }
+        },
+        "token_warned_at": {"M": {"destination": {"S": "2026-11-22T11:10:49.125Z"}}},
     }
     assert watermark_item(watermark) == item
+    assert watermark_of(item).tokens == watermark.tokens
+    assert watermark_of(item).token_warned_at == watermark.token_warned_at
     assert watermark_of(item).open == {7: UidSet([11, 12])}
     assert watermark_of(item).look_back == watermark.look_back
 

@@ -64,6 +64,20 @@ def test_a_refresh_brings_an_access_token_that_opens_the_mailbox(authority: Auth
     assert [(r.method, r.grant_type) for r in authority.requests] == [("POST", "refresh_token")]
 
 
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [(604799, NOW + 604799), ("604799", NOW + 604799), (None, 0.0), (-1, 0.0), (True, 0.0), ([7], 0.0), (1e12, 0.0)],
+)
+def test_googles_word_on_the_life_of_the_refresh_token_is_kept(
+    authority: Authority, alice: Account, said: object, end: float
+) -> None:
+    """A project in Testing: seven days, whatever is done."""
+    values = {"access_token": "ya29.x", "expires_in": 3599, "scope": "https://mail.google.com/", "token_type": "Bearer"}
+    more = {} if said is None else {"refresh_token_expires_in": said}
+    authority.answer_next(Side.SOURCE, Answer.of(200, **values, **more))
+    assert refreshed(authority, alice).refresh_expires_at == end
+
+
 def test_nothing_secret_is_shown(authority: Authority, alice: Account) -> None:
     answer = refreshed(authority, alice)
     shown = repr(answer) + repr(alice) + repr(authority.requests)
