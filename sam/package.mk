@@ -1,0 +1,31 @@
+# Fills the function's package: what `sam build` copies into $(ARTIFACTS_DIR) and uploads.
+# Included by sam/arm64/Makefile and sam/x86_64/Makefile, run in the project's root.
+#
+# SAM's own builder takes everything there is beside template.yaml: tests, documentation, virtual environments. This takes
+# handler/, syncer/ without what serves people at a terminal, and the pinned requirements, whose hashes are checked. Wheels
+# are chosen for Lambda's Python and processor, so that any Python 3 with pip can build, on any machine.
+
+PYTHON ?= python3
+# AWS services the function talks to. botocore brings the descriptions of 400; they are four fifths of it.
+SERVICES := dynamodb secretsmanager
+
+PIP := $(PYTHON) -m pip --disable-pip-version-check
+WHEELS := --only-binary=:all: --implementation cp --python-version 3.13 \
+	--platform manylinux_2_28_$(MACHINE) --platform manylinux2014_$(MACHINE)
+
+.PHONY: build-SyncFunction
+build-SyncFunction:
+	@$(PIP) --version >/dev/null || { echo "$(PYTHON) has no pip: install it (Debian, Ubuntu: apt install python3-pip)" >&2; exit 1; }
+	$(PIP) install --quiet --require-hashes --no-deps --no-compile $(WHEELS) --target "$(ARTIFACTS_DIR)" --requirement requirements.txt
+	rm -rf "$(ARTIFACTS_DIR)/bin"
+	for data in boto3/data botocore/data; do \
+		find "$(ARTIFACTS_DIR)/$$data" -mindepth 1 -maxdepth 1 -type d $(SERVICES:%=! -name %) -exec rm -rf {} +; \
+	done
+	cp -R handler syncer "$(ARTIFACTS_DIR)"
+	cd "$(ARTIFACTS_DIR)" && rm -rf syncer/demo syncer/commands syncer/main.py syncer/__main__.py
+	find "$(ARTIFACTS_DIR)" -name __pycache__ -type d -prune -exec rm -rf {} +
+# Lambda cannot keep bytecode that it compiles: without it, every cold start compiles anew. Not checked against the sources,
+# whose times the upload changes.
+	@if python=$$(command -v python3.13); then \
+		cd "$(ARTIFACTS_DIR)" && "$$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash . ; \
+	else echo "python3.13 was not found: the package goes without compiled bytecode, and cold starts take longer" >&2; fi
