@@ -238,7 +238,11 @@ def test_the_function_may_do_what_it_does_on_what_is_its_own_and_nothing_else(te
             ["dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
             table,
         ),
-        ("Allow", ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], {"Ref": "TokensSecret"}),
+        (
+            "Allow",
+            [f"secretsmanager:{it}" for it in ("GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage")],
+            {"Ref": "TokensSecret"},
+        ),
         ("Allow", ["logs:CreateLogStream", "logs:PutLogEvents"], {"Fn::GetAtt": ["SyncLog", "Arn"]}),
         ("Allow", ["xray:PutTelemetryRecords", "xray:PutTraceSegments"], "*"),
     ]
