@@ -26,6 +26,8 @@ build-SyncFunction:
 	find "$(ARTIFACTS_DIR)" -name __pycache__ -type d -prune -exec rm -rf {} +
 # Lambda cannot keep bytecode that it compiles: without it, every cold start compiles anew. Not checked against the sources,
 # whose times the upload changes.
-	@if python=$$(command -v python3.13); then \
-		cd "$(ARTIFACTS_DIR)" && "$$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash . ; \
-	else echo "python3.13 was not found: the package goes without compiled bytecode, and cold starts take longer" >&2; fi
+	@for python in python3.13 "$(PYTHON)"; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || continue; \
+		cd "$(ARTIFACTS_DIR)" && exec "$$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash .; \
+	done; \
+	echo "no Python 3.13 here: the package goes without bytecode, and a cold start takes a second longer" >&2

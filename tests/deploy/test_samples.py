@@ -1,4 +1,4 @@
-"""What lies in sam/ for ``sam local invoke`` fits the template and the program, and samconfig.toml names what is there."""
+"""What lies in sam/ for ``sam local invoke`` fits the template and the program; samconfig.toml asks before it acts."""
 
 from __future__ import annotations
 
