@@ -25,7 +25,7 @@ from syncer.model import EXIT_CONFIG, EXIT_NOT_NOW, Outcome
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("syncer.handler")  # other names are libraries, which are not let speak
 
 RESERVE_SECONDS: Final = 20.0
 """On top of the longest wait for a mail server: the last writes to DynamoDB (18 s at worst), tokens, LOGOUT."""

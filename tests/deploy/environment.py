@@ -1,0 +1,108 @@
+"""One Lambda execution environment in a process of its own: started once, invoked as often as wanted.
+
+It does what Lambda's runtime client does and no more: import the handler, call it with an event and a
+context, hand back what it returns or the kind and text of what it raises.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from botocore.client import ClientCreator
+
+from tests.deploy.emulator import TICK, Invocation
+
+RESULT = "RESULT "
+
+
+class Environment:
+    """A warm environment, from ``with`` to its end."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self.clients: list[str] = []
+        """Every AWS client made so far, by its service."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.deploy.environment"],
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def tick(self, *, seconds: float = 240.0) -> Invocation:
+        """Invoke it; every line has to be JSON. ``seconds`` is the function's time limit; nobody enforces it here."""
+        self.begin(seconds=seconds)
+        return self.end()
+
+    def begin(self, *, seconds: float = 240.0) -> None:
+        """Invoke it, and do not wait."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"seconds": seconds}) + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> Invocation:
+        """Wait for the invocation that was begun."""
+        assert self._process.stdout is not None
+        lines: list[str] = []
+        for line in self._process.stdout:
+            if line.startswith(RESULT):
+                told = json.loads(line.removeprefix(RESULT))
+                self.clients = told["clients"]
+                return Invocation(told["answer"], [json.loads(text) for text in lines], "".join(lines))
+            lines.append(line)
+        raise AssertionError(f"the environment died: {''.join(lines)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the handler asks of Lambda's context."""
+
+    aws_request_id: str
+    deadline: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, round((self.deadline - time.monotonic()) * 1000))
+
+
+def main() -> None:
+    clients: list[str] = []
+    create = ClientCreator.create_client
+
+    def counted(self: ClientCreator, service_name: str, *arguments: Any, **more: Any) -> Any:
+        clients.append(service_name)
+        return create(self, service_name, *arguments, **more)
+
+    setattr(ClientCreator, "create_client", counted)  # noqa: B010 - mypy knows it as what it was
+    from handler.app import handler
+
+    tick = json.loads(TICK.read_text())
+    for number, line in enumerate(sys.stdin):
+        context: Any = Context(f"request-{number}", time.monotonic() + json.loads(line)["seconds"])
+        try:
+            answer = handler(tick, context)
+        except Exception as error:  # noqa: BLE001 - the runtime reports it, too
+            answer = {"errorType": type(error).__name__, "errorMessage": str(error)}
+        sys.stdout.write(f"{RESULT}{json.dumps({'answer': answer, 'clients': clients})}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
