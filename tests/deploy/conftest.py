@@ -62,3 +62,9 @@ def tools() -> emulator.Tools:
         return emulator.tools()
     except emulator.Missing as error:
         missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def built(tools: emulator.Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built template, with the package beside it."""
+    return emulator.build(tools, tmp_path_factory.mktemp("build"))

@@ -93,7 +93,7 @@ def tools() -> Tools:
 
 def build(tools: Tools, folder: Path) -> Path:
     """Make the package as a deployment does, for this machine's processor; return the built template. Raises Failed."""
-    _sam(tools, "build", "--build-dir", str(folder), "--parameter-overrides", f"Architecture={PROCESSOR}")
+    sam(tools, "build", "--build-dir", str(folder), "--parameter-overrides", f"Architecture={PROCESSOR}")
     return folder / "template.yaml"
 
 
@@ -109,7 +109,20 @@ def world_for_containers(tools: Tools, **settings: str) -> Iterator[DemoWorld]:
 
 
 def seed_secret(aws: EmbeddedAws, name: str, environment: Mapping[str, str]) -> None:
-    """Put the tokens into a secret, as ``syncer auth`` leaves them."""
+    """Make a secret with the tokens in it."""
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=aws.endpoint,
+        region_name=REGION,
+        aws_access_key_id="embedded",
+        aws_secret_access_key="embedded",
+    )
+    client.create_secret(Name=name, SecretString=signed_in(environment))
+    client.close()
+
+
+def signed_in(environment: Mapping[str, str]) -> str:
+    """Return what a secret holds after somebody signed in."""
     sides = {
         "gmail": {
             "client_id": environment["GMAIL_CLIENT_ID"],
@@ -118,15 +131,7 @@ def seed_secret(aws: EmbeddedAws, name: str, environment: Mapping[str, str]) -> 
         },
         "outlook": {"client_id": environment["MS_CLIENT_ID"], "refresh_token": environment["MS_REFRESH_TOKEN"]},
     }
-    client = boto3.client(
-        "secretsmanager",
-        endpoint_url=aws.endpoint,
-        region_name=REGION,
-        aws_access_key_id="embedded",
-        aws_secret_access_key="embedded",
-    )
-    client.create_secret(Name=name, SecretString=json.dumps(sides))
-    client.close()
+    return json.dumps(sides)
 
 
 @contextmanager
@@ -168,7 +173,7 @@ def invoke(tools: Tools, template: Path, image: str, environment: Mapping[str, s
         "--parameter-overrides": f"Architecture={PROCESSOR}",
     }
     arguments = [text for name, value in options.items() for text in (name, str(value))]
-    done = _sam(tools, "local", "invoke", FUNCTION, "--skip-pull-image", *arguments)
+    done = sam(tools, "local", "invoke", FUNCTION, "--skip-pull-image", *arguments)
     log = [line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.startswith("{")]
     objects = [json.loads(line) for line in log]
     events = [content for content in objects if "event" in content or "_aws" in content]
@@ -198,12 +203,12 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def _sam(tools: Tools, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run SAM, which must neither phone home nor have credentials to look for. Raises Failed."""
+def sam(tools: Tools, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run SAM, which must not phone home, nor look for credentials other than in ``settings``. Raises Failed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment = {**kept, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION}
+    environment = {**kept, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": REGION, **settings}
     # The Python that SAM runs on is often the only 3.13 there is: the package's bytecode is compiled by it.
-    environment["PATH"] = os.pathsep.join([str(Path(tools.sam).parent), environment.get("PATH", "")])
+    environment["PATH"] = os.pathsep.join([environment.get("PATH", os.defpath), str(Path(tools.sam).parent)])
     done = subprocess.run(
         [tools.sam, *arguments],
         cwd=templates.ROOT,
