@@ -35,6 +35,8 @@ FOR_OTHERS = {
     "AWS_ENDPOINT_URL": "it would redirect credentials; an emulator sets it from outside",
     "SYNC_INTERVAL_SECONDS": "the schedule is EventBridge's",
     "SYNC_IDLE": "for the daemon",
+    "HEALTH_FILE": "for the daemon",
+    "HEALTHCHECK_PING_URL": "alarms watch the function",
     "TOKENS_FILE": "the tokens live in the secret",
     "GMAIL_CLIENT_ID": "lives in the secret",
     "GMAIL_CLIENT_SECRET": "lives in the secret",
