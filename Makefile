@@ -17,7 +17,7 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test fuzz schedules lint check local-invoke bench lock clean
+.PHONY: help demo test fuzz schedules lint check local-invoke bench cost lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ local-invoke: $(VENV)/.dev ## the Lambda function in its emulator, between mail 
 
 bench: $(VENV)/.dev ## copy a mailbox with this program and with mbsync, and compare
 	@$(RUN) bench.copy_speed $(BENCH_OPTIONS)
+
+cost: $(VENV)/.dev ## what the Lambda function uses, and a month's bill (COST_OPTIONS="--messages 500")
+	@$(RUN) bench.cost $(COST_OPTIONS)
 
 lock: ## pin again what the .in files ask for (LOCK_OPTIONS=--upgrade for newer versions)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or UV=path/to/uv" >&2; exit 1; }

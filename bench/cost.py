@@ -1,6 +1,6 @@
 """What the Lambda function costs a month: requests, capacity units, log bytes and round trips are counted, then priced.
 
-    python -m bench.cost [--messages 100]
+    make cost [COST_OPTIONS="--messages 500"]
 
 Counted, in ticks of the real handler between the fakes: an idle tick, and one with a single message. Every
 message is taken to come alone, which is the dearest way. A day of the token store is simulated on
@@ -293,7 +293,7 @@ def table(counted: Counted, messages: float) -> str:
     lines = bill(counted, messages)
     rows += [f"| {name} | {quantity} | {free:.3f} | {full:.3f} |" for name, quantity, free, full in lines]
     with_free, without = totals(counted, messages)
-    rows.append(f"| **Sum** | | **{with_free:.2f}** | **{without:.2f}** |")
+    rows.append(f"| **Sum** | a month | **{with_free:.2f}** | **{without:.2f}** |")
     watched = f"10 metrics, {counted.alarms} alarms, 1 dashboard"
     rows.append(f"| Watching: CloudWatch | {watched} | 0.00 | {watching(counted):.2f} |")
     return "\n".join(rows)

@@ -164,22 +164,33 @@ def test_a_secret_that_does_not_exist_is_named_with_the_remedy(start: Start) -> 
 # -- the deadline
 
 
-def test_a_tick_that_runs_out_of_time_ends_in_good_order_and_the_next_goes_on(pair: FakePair, start: Start) -> None:
-    for number in range(12):
-        pair.source.deliver(letter(number))
-    environment = start(OUTLOOK_MAX_MESSAGES_PER_SECOND="4")
-    tick = environment.tick(seconds=3.0)
+def test_a_tick_that_runs_out_of_time_ends_in_good_order_and_the_next_goes_on(
+    pair: FakePair, start: Start, tmp_path: Path
+) -> None:
+    letters = [letter(number) for number in range(200)]  # more than may be under way at once
+    for sent in letters:
+        pair.source.deliver(sent)
+    pair.destination.misbehave(on("APPEND"), Stall())
+    environment = start()
+    environment.begin(ends_with=tmp_path / "time is up")
+    until(lambda: "APPEND" in pair.destination.verbs())
+    (tmp_path / "time is up").touch()
+    pair.destination.release()
+    tick = environment.end()
     assert (tick.result["outcome"], tick.result["exit_code"]) == ("deadline", 0)
-    assert 0 < tick.result["copied"] < 12
+    assert 0 < tick.result["copied"] < 200
     assert tick.metrics["CyclesCompleted"] == 1
-    assert tick.metrics["Backlog"] == 12 - tick.result["copied"]
+    assert tick.metrics["Backlog"] == 200 - tick.result["copied"]
     assert environment.tick().result["outcome"] == "ok"
-    assert pair.copies() == [letter(number) for number in range(12)]
+    assert pair.copies() == letters
 
 
-def test_without_any_time_nothing_is_started_and_the_tick_does_not_count(pair: FakePair, start: Start) -> None:
+def test_without_any_time_nothing_is_copied_and_the_tick_does_not_count(
+    pair: FakePair, start: Start, tmp_path: Path
+) -> None:
     pair.source.deliver(letter(1))
-    tick = start().tick(seconds=0.0)
+    (tmp_path / "time is up").touch()
+    tick = start().tick(ends_with=tmp_path / "time is up")
     assert (tick.result["outcome"], tick.result["copied"]) == ("deadline", 0)
     assert tick.metrics["CyclesCompleted"] == 0
     assert pair.copies() == []
