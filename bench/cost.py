@@ -137,7 +137,7 @@ def count() -> Counted:
 
 
 def _ticks(pair: FakePair, folder: Path) -> tuple[Use, Use]:
-    aws = WatchedAws(pair.stack.aws)
+    aws = pair.stack.watched
     settings = {**pair.stack.program.environment, "POWERTOOLS_SERVICE_NAME": "gmail-outlook-syncer"}
     with ExitStack() as stack:
         environment = stack.enter_context(Environment(settings, folder))

@@ -31,7 +31,8 @@ def pair(certificates: Certificates, tmp_path: Path) -> Iterator[FakePair]:
 @pytest.fixture
 def aws(pair: FakePair) -> WatchedAws:
     """What the function asks of AWS."""
-    return WatchedAws(pair.stack.aws)
+    pair.stack.watched.actions.clear()
+    return pair.stack.watched
 
 
 @pytest.fixture

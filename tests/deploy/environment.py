@@ -52,7 +52,7 @@ class Environment:
         return self.end()
 
     def begin(self, *, ends_with: Path | None = None) -> None:
-        """Invoke it, and do not wait. Its time is up, though nobody ends it, as soon as the file ``ends_with`` is there."""
+        """Invoke it, and do not wait. Its time is up, as it is told, once the file ``ends_with`` is there."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{ends_with or ''}\n")
         self._process.stdin.flush()

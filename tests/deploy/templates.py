@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -61,6 +62,14 @@ def statements(role: dict[str, Any]) -> list[dict[str, Any]]:
     """Return all that a role may do, whatever its conditions."""
     policies = [policy["Fn::If"][1] if "Fn::If" in policy else policy for policy in role["Properties"]["Policies"]]
     return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
+@functools.cache
+def actions_of_the_role() -> frozenset[str]:
+    """Return what the function may do with the table and the secret."""
+    role = read(SAM)["Resources"]["SyncRole"]
+    actions = {action for statement in statements(role) for action in statement["Action"]}
+    return frozenset(action for action in actions if action.startswith(("dynamodb:", "secretsmanager:")))
 
 
 def parameters_in_sections(template: Template) -> list[str]:

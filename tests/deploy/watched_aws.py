@@ -39,7 +39,8 @@ class WatchedAws:
         environ["wsgi.input"] = io.BytesIO(body)
         asked = json.loads(body or b"{}")
         self.requests.append((operation, asked))
-        self.actions.update(f"{SERVICES[service]}:{name}" for name in _actions(operation, asked))
+        if service in SERVICES:
+            self.actions.update(f"{SERVICES[service]}:{name}" for name in _actions(operation, asked))
         if operation in self.refused:
             start_response("400 Bad Request", [("Content-Type", "application/x-amz-json-1.1")])
             return [json.dumps({"__type": self.refused[operation], "message": "no"}).encode()]
