@@ -15,7 +15,7 @@ WHEELS := --only-binary=:all: --implementation cp --python-version 3.13 \
 
 .PHONY: build-SyncFunction
 build-SyncFunction:
-	@$(PIP) --version >/dev/null || { echo "$(PYTHON) has no pip: install it (Debian, Ubuntu: apt install python3-pip)" >&2; exit 1; }
+	@$(PIP) --version >/dev/null || { echo "$(PYTHON) has no pip: install it, or name a Python that has it: PYTHON=path/to/python3 sam build" >&2; exit 1; }
 	$(PIP) install --quiet --require-hashes --no-deps --no-compile $(WHEELS) --target "$(ARTIFACTS_DIR)" --requirement requirements.txt
 	rm -rf "$(ARTIFACTS_DIR)/bin"
 	for data in boto3/data botocore/data; do \

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SAM: Final = ROOT / "template.yaml"
@@ -36,7 +38,8 @@ def expanded() -> Template:
     template = read(SAM)
     # `sam package` puts the package into a bucket before the transform sees the template.
     template["Resources"]["SyncFunction"]["Properties"]["CodeUri"] = "s3://bucket/package.zip"
-    result: Template = transform(template, {}, NoManagedPolicies())
+    with patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):  # which it reads from there
+        result: Template = transform(template, {}, NoManagedPolicies())
     return result
 
 
@@ -78,10 +81,13 @@ def parameters_in_sections(template: Template) -> list[str]:
     return [name for group in groups for name in group["Parameters"]]
 
 
+def by_default(template: Template, value: Any) -> Any:
+    """Return a value, or the default of the parameter that it refers to."""
+    return template["Parameters"][value["Ref"]]["Default"] if isinstance(value, dict) else value
+
+
 def accepts(parameter: dict[str, Any], value: str) -> bool:
     """Tell whether CloudFormation takes a value for a parameter."""
-    import re
-
     if "AllowedValues" in parameter:
         return value in map(str, parameter["AllowedValues"])
     if parameter["Type"] == "Number":
