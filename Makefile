@@ -17,10 +17,10 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test fuzz schedules lint check bench lock clean
+.PHONY: help demo test fuzz schedules lint check local-invoke bench cost lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
 	@echo "Another Python (3.11 or newer): make PYTHON=python3.13 VENV=.venv-3.13 test"
 
 demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own and sample mail
@@ -48,8 +48,14 @@ lint: $(VENV)/.dev ## style, types, and which module may import which
 
 check: lint test ## lint, then test
 
+local-invoke: $(VENV)/.dev ## the Lambda function in its emulator, between mail servers of this machine (needs Docker and SAM)
+	@$(RUN) tests.deploy.local_invoke
+
 bench: $(VENV)/.dev ## copy a mailbox with this program and with mbsync, and compare
 	@$(RUN) bench.copy_speed $(BENCH_OPTIONS)
+
+cost: $(VENV)/.dev ## what the Lambda function uses, and a month's bill (COST_OPTIONS="--messages 500")
+	@$(RUN) bench.cost $(COST_OPTIONS)
 
 lock: ## pin again what the .in files ask for (LOCK_OPTIONS=--upgrade for newer versions)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or UV=path/to/uv" >&2; exit 1; }

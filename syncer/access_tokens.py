@@ -10,7 +10,9 @@ here, logged, and saved at the next opportunity (``get``, ``renew``, ``flush``).
 
 A store with a pause between saves (Secrets Manager, PROVIDERS 11) gets a rotated token at once, unless
 that side's tokens were saved within the pause; what is only convenient, a new access token, waits for
-``flush`` or for another side's rotation, so that both sides cost one save.
+``flush`` or for another side's rotation, so that both sides cost one save. A save that finds that
+another runner saved meanwhile replaces nothing: what that runner stored is read, each side's newer tokens
+count, and what is still to be saved is decided anew.
 
 A cycle that finds nothing to copy asks for one side's token only. So that the other's refresh token does
 not die of it (PROVIDERS 6: 90 days), ``keep_alive`` renews it every week, and never in the way of mail.
@@ -31,7 +33,7 @@ from syncer.errors import AuthError, ConfigError, Unavailable
 from syncer.forecast import forecast_of
 from syncer.logging_utils import log_event
 from syncer.model import Forecast, Side
-from syncer.token_store import StoreUnavailable, TokenStore, environment_tokens, merge, missing
+from syncer.token_store import StoreChanged, StoreUnavailable, TokenStore, environment_tokens, merge, missing
 from syncer.tokens import Refreshed, SideTokens, Tokens
 
 logger = logging.getLogger(__name__)
@@ -194,10 +196,10 @@ class AccessTokens:
         self._saved_obtained_at = {side: stored.of(side).obtained_at for side in Side}
         self._in_step_at = self._now()
 
-    def _load_again(self, side: Side) -> Tokens:
+    def _load_again(self, side: Side, *, even_if_fresh: bool = False) -> Tokens:
         """Return both sides' tokens with what another runner may have stored since."""
         ours = self._loaded(side)
-        if self._store.pause_seconds and 0 <= self._now() - self._in_step_at < MEMORY_SECONDS:
+        if not even_if_fresh and self._store.pause_seconds and 0 <= self._now() - self._in_step_at < MEMORY_SECONDS:
             return ours
         try:
             stored = self._store.load()
@@ -206,7 +208,7 @@ class AccessTokens:
             return ours
         tokens = self._merged(stored)
         for waiting in [*self._unsaved]:
-            if tokens.of(waiting).obtained_at > ours.of(waiting).obtained_at:
+            if _age(tokens.of(waiting)) > _age(ours.of(waiting)):
                 del self._unsaved[waiting]  # another runner's are newer
             else:
                 tokens = tokens.having(waiting, ours.of(waiting))
@@ -271,15 +273,35 @@ class AccessTokens:
         """Save both sides. A failure is logged: the tokens at hand are good, and the next opportunity comes."""
         if not self._keeps or self._tokens is None:
             return
-        saved = replace(self._tokens, saved_at=self._now())
         try:
-            self._store.save(saved)
+            if not self._is_saved() and self._has_still_to_save():
+                self._is_saved()
         except (StoreUnavailable, ConfigError) as error:
             log_event(logger, logging.WARNING, "token_save_failed", reason=str(error))
-            return
+
+    def _is_saved(self) -> bool:
+        """Save; tell whether nobody else had saved since. Raises StoreUnavailable, ConfigError."""
+        saved = replace(self._loaded(Side.SOURCE), saved_at=self._now())
+        try:
+            self._store.save(saved)
+        except StoreChanged:
+            return False
         self._tokens = saved
         self._note_stored(saved)
         self._unsaved.clear()
+        return True
+
+    def _has_still_to_save(self) -> bool:
+        """Read what another runner saved; tell whether something newer is left that should be saved now."""
+        log_event(logger, logging.INFO, "token_save_overtaken")
+        self._load_again(Side.SOURCE, even_if_fresh=True)
+        # A rotated token does not wait again: two runners at the same second are too rare to matter for the pause.
+        return any(self._unsaved.values()) or (bool(self._unsaved) and self._may_save())
+
+
+def _age(known: SideTokens) -> tuple[float, float]:
+    """Return what tells newer tokens from older ones: a new sign-in beats any token of the one before."""
+    return known.signed_in_at, known.obtained_at
 
 
 def _still_said(known: SideTokens, now: float, *, rotated: bool) -> float:

@@ -422,6 +422,8 @@ class CopyFlow:
             self._parts.progress.count_copy(self._parts.clock.now())
             self.likeness.copied(item)
             self._parts.tally.copied += 1
+            lag = max(0.0, self._parts.clock.now() - item.job.message.received_at)
+            self._parts.tally.lag_seconds = max(lag, self._parts.tally.lag_seconds or 0.0)
             self._log(item, logging.INFO, "message_copied")
             if self._parts.on_progress is not None:
                 left = len(self._bodies) + len(self._ready) + len(self._appending) + self._parts.tally.unlisted

@@ -45,6 +45,8 @@ class Tally:
     octets: int = 0
     unlisted: int = 0
     """UIDs of the source that were not listed yet."""
+    lag_seconds: float | None = None
+    """The longest from arrival to confirmed copy; None if nothing was copied."""
 
 
 @dataclass(slots=True, eq=False)

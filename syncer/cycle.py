@@ -121,6 +121,13 @@ class Runner:
         self._commits.shutdown()
         self._confirmations.shutdown()
 
+    def prepare(self) -> None:
+        """Make what every cycle needs, without contacting anybody, where that is cheaper before the first.
+
+        Raises ConfigError, StateUnavailable: as the first cycle would.
+        """
+        self._state()
+
     def run(self) -> Summary:
         """Run one cycle under a run id of its own. Raises nothing that is not a bug."""
         with self._run_id() as run_id:

@@ -71,6 +71,10 @@ class Summary:
     octets: int = 0
     last_uid: int = 0
     duration_ms: int = 0
+    lag_seconds: int | None = None
+    """The longest from INTERNALDATE to confirmed copy; None: nothing was copied."""
+    in_doubt_oldest_seconds: int | None = None
+    """For how long the oldest of what is in doubt has been so, 0 if nothing is; None: the cycle did not get to know."""
     faults: tuple[str, ...] = ()
     """Settings that turned out wrong only now."""
     remedy: str = ""
@@ -95,6 +99,8 @@ class CycleState:
     flow: CopyFlow | None = None
     pending: dict[MessageKey, UidRecord] = field(default_factory=dict)
     """In doubt, to be looked for."""
+    doubts: dict[MessageKey, float] | None = None
+    """When each was claimed that an earlier cycle left in doubt and this one has not settled; None: not read yet."""
     failures: dict[MessageKey, FailRecord] = field(default_factory=dict)
     """Failed before, to be tried again now."""
     reopened: set[MessageKey] = field(default_factory=set)

@@ -60,6 +60,7 @@ def settle_what_is_in_doubt(
             had_failed = record.key in cycle.failures
             found.append(Confirmation(record.key, record.attempt, now, verdict.copy, had_failed=had_failed))
         elif isinstance(verdict, AppendAgain):
+            _no_doubt(cycle, record.key)
             jobs += _append_again(cycle, record, there, world.clock.elapsed())
         else:
             if isinstance(verdict, NothingYet) and verdict.first:
@@ -85,6 +86,7 @@ def _confirm_found(store: Store, cycle: CycleState, found: Sequence[Confirmation
             cycle.progress.own(confirmation.copy)
         cycle.progress.settle(confirmation.key)
         cycle.progress.count_copy(confirmation.copied_at)
+        _no_doubt(cycle, confirmation.key)
         _log_settled(confirmation.key, "found in the destination")
 
 
@@ -119,6 +121,11 @@ def _stay_in_doubt(cycle: CycleState, record: UidRecord, verdict: NothingYet | U
         rfc822_sha256=record.rfc822_sha256,
         reason=reason,
     )
+
+
+def _no_doubt(cycle: CycleState, key: MessageKey) -> None:
+    if cycle.doubts is not None:
+        cycle.doubts.pop(key, None)
 
 
 def _log_settled(key: MessageKey, how: str) -> None:

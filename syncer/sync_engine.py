@@ -174,14 +174,17 @@ class SyncEngine:
         is_due = due_at is not None and due_at <= cycle.started_at
         keys = {*progress.open_keys, *(progress.failing_keys if is_due else ())}
         if not keys:
+            cycle.doubts = {}
             return
         loaded = self._world.store.load(sorted(keys), [])
+        cycle.doubts = {}
         for key in sorted(keys):
             record, failure = loaded.records.get(key), loaded.failures.get(key)
             step = plan_open(record, failure)
             if step is Step.LOOK and record is not None:
                 progress.begin(key, record.fence)
                 cycle.pending[key] = record
+                cycle.doubts[key] = record.claimed_at
             elif step is Step.RETRY and failure is not None:
                 progress.fail(key, failure.next_try_at)
                 if failure.next_try_at <= cycle.started_at:
@@ -405,6 +408,8 @@ class SyncEngine:
             octets=tally.octets,
             last_uid=cycle.progress.last_uid if cycle is not None else last_uid,
             duration_ms=round((self._world.clock.elapsed() - began) * 1000),
+            lag_seconds=round(tally.lag_seconds) if tally.lag_seconds is not None else None,
+            in_doubt_oldest_seconds=self._oldest_doubt(cycle),
             faults=faults,
             remedy=remedy,
             gmail_token_days_left=days_left.get(Side.SOURCE),
@@ -425,10 +430,18 @@ class SyncEngine:
             bytes=summary.octets,
             last_uid=summary.last_uid,
             duration_ms=summary.duration_ms,
+            lag_seconds=summary.lag_seconds,
+            in_doubt_oldest_seconds=summary.in_doubt_oldest_seconds,
             gmail_token_days_left=summary.gmail_token_days_left,
             outlook_token_days_left=summary.outlook_token_days_left,
         )
         return summary
+
+    def _oldest_doubt(self, cycle: CycleState | None) -> int | None:
+        if cycle is None or cycle.doubts is None:
+            return None
+        now = self._world.clock.now()
+        return max(0, round(now - min(cycle.doubts.values(), default=now)))
 
 
 def after_outage(jobs: list[Job], outages: int) -> list[Job]:

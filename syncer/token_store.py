@@ -46,6 +46,10 @@ SETTING_NAMES: Final = {
 PUT_PAUSE_SECONDS: Final = 600.0
 """Secrets Manager's rule: no more than one PutSecretValue in ten minutes, sustained (PROVIDERS 11)."""
 MAX_STORE_BYTES: Final = 1 << 20
+CURRENT: Final = "AWSCURRENT"
+"""The staging label of a secret's version that counts."""
+CANDIDATE: Final = "syncer-candidate"
+"""Ours, of the version that was put last."""
 
 
 class StoreUnavailable(SyncError):
@@ -54,6 +58,10 @@ class StoreUnavailable(SyncError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"token store: {reason}")
         self.reason = reason
+
+
+class StoreChanged(SyncError):
+    """Somebody else saved since this store was read: nothing was replaced. Load again and decide anew."""
 
 
 class TokenStore(Protocol):
@@ -71,7 +79,7 @@ class TokenStore(Protocol):
         """Return what is stored. Raises ConfigError, StoreUnavailable."""
 
     def save(self, tokens: Tokens) -> None:
-        """Replace what is stored. Raises ConfigError, StoreUnavailable: nothing was replaced."""
+        """Replace what is stored. Raises ConfigError, StoreUnavailable, StoreChanged: nothing was replaced."""
 
 
 def store_of(config: Config) -> TokenStore:
@@ -147,7 +155,12 @@ class FileTokens:
 class SecretsManagerTokens:
     """A secret in AWS Secrets Manager, which has to exist; its first value may be ``{}``.
 
-    Needs ``secretsmanager:GetSecretValue`` and ``secretsmanager:PutSecretValue`` on it, nothing else.
+    A save replaces the version that was read, or nothing. PutSecretValue knows no condition, so the new
+    value comes in under a staging label of our own, and UpdateSecretVersionStage moves AWSCURRENT to it,
+    which fails unless AWSCURRENT still is where we saw it. There is one such label: the next save takes it
+    along, so none piles up, and a version that lost stays readable until then.
+
+    Needs ``secretsmanager:GetSecretValue``, ``PutSecretValue`` and ``UpdateSecretVersionStage`` on it.
     """
 
     read_only = False
@@ -158,21 +171,41 @@ class SecretsManagerTokens:
         self._region = region
         self._endpoint_url = endpoint_url
         self._client: Any = None
+        self._version = ""
+        """The version that was read or saved last."""
 
     def load(self) -> Tokens:
-        """Return what the secret holds; nothing if it has no value yet."""
-        answer = self._call("get_secret_value")
+        """Return what the secret holds."""
+        answer = self._current()
+        self._version = answer["VersionId"]
         text = answer.get("SecretString")
         return _parsed(text.encode() if text else answer.get("SecretBinary", b""), "TOKENS_SECRET_ID")
 
     def save(self, tokens: Tokens) -> None:
-        """Make a new version of the secret the current one."""
-        self._call("put_secret_value", SecretString=_serialised(tokens).decode())
+        """Make a new version of the secret the current one, if the one that was read still is."""
+        seen = self._version or self._current()["VersionId"]
+        value = _serialised(tokens).decode()
+        new = self._call("put_secret_value", SecretString=value, VersionStages=[CANDIDATE])["VersionId"]
+        try:
+            move = {"VersionStage": CURRENT, "MoveToVersionId": new, "RemoveFromVersionId": seen}
+            self._call("update_secret_version_stage", **move)
+        except StoreChanged:
+            # Or the reply to our own move was lost, and the SDK asked once more.
+            if self._current()["VersionId"] != new:
+                raise
+        self._version = new
 
-    def _call(self, operation: str, **arguments: str) -> Mapping[str, Any]:
+    def _current(self) -> Mapping[str, Any]:
+        answer = self._call("get_secret_value", VersionStage=CURRENT)
+        if not answer.get("VersionId"):
+            raise StoreUnavailable("what answers is not Secrets Manager: check AWS_ENDPOINT_URL and the network")
+        return answer
+
+    def _call(self, operation: str, **arguments: str | list[str]) -> Mapping[str, Any]:
         """Make one call, and translate what goes wrong.
 
         Raises ConfigError: no such secret, or not ours to use. Raises StoreUnavailable: not now.
+        Raises StoreChanged: AWSCURRENT cannot be moved, since it is not where it was.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -181,6 +214,8 @@ class SecretsManagerTokens:
             answer: Mapping[str, Any] = getattr(client, operation)(SecretId=self._secret_id, **arguments)
         except ClientError as error:
             code = re.sub(r"[^A-Za-z0-9]", "", str(error.response.get("Error", {}).get("Code")))[:64]
+            if operation == "update_secret_version_stage" and code in _MOVE_FAILED:
+                raise StoreChanged("token store: somebody else saved") from None
             if remedy := _SECRET_REMEDIES.get(code):
                 raise ConfigError([f"TOKENS_SECRET_ID: {remedy} ({code})"]) from None
             raise StoreUnavailable(f"Secrets Manager: {code}") from None
@@ -206,9 +241,11 @@ class SecretsManagerTokens:
         return self._client
 
 
+_MOVE_FAILED: Final = frozenset({"InvalidParameterException", "InvalidRequestException"})
+"""The label is elsewhere, or the version that had it is gone. The service model has no error of its own for it."""
 _DENIED: Final = (
-    "access is denied; allow secretsmanager:GetSecretValue and secretsmanager:PutSecretValue on this secret "
-    "(and use of its KMS key, if it has one of its own)"
+    "access is denied; allow secretsmanager:GetSecretValue, secretsmanager:PutSecretValue and "
+    "secretsmanager:UpdateSecretVersionStage on this secret (and use of its KMS key, if it has one of its own)"
 )
 _SECRET_REMEDIES: Final[Mapping[str, str]] = {
     "ResourceNotFoundException": "no such secret in AWS_REGION, or it has no value; create it with the value {}",

@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from syncer.demo.certificates import Certificates
+from syncer.demo.place import LOOPBACK, Place
 from syncer.model import Side
 
 GMAIL_SCOPE: Final = "https://mail.google.com/"
@@ -134,8 +135,11 @@ class Authority:
     at once; the real one lets it live, PROVIDERS 6), ``introspection_answer`` (given instead).
     """
 
-    def __init__(self, certificates: Certificates, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, certificates: Certificates, *, now: Callable[[], float] = time.time, place: Place = LOOPBACK
+    ) -> None:
         self.certificates = certificates
+        self._place = place
         self.lifetimes = {Side.SOURCE: 3599, Side.DESTINATION: 3600}
         self.scopes = {Side.SOURCE: GMAIL_SCOPE, Side.DESTINATION: OUTLOOK_SCOPE}
         self.rotates = True
@@ -157,7 +161,7 @@ class Authority:
     def __enter__(self) -> Self:
         secure = self.certificates.server_context()
         for context in (secure, None):
-            server = _Server(self._answer, self._closing, context)
+            server = _Server(self._place.address, self._answer, self._closing, context)
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
             thread.start()
             self._servers.append(server)
@@ -183,7 +187,7 @@ class Authority:
     @property
     def base_url(self) -> str:
         """Where the HTTPS listener is, without a path; also the value for ``MS_AUTHORITY``."""
-        return f"https://localhost:{self._servers[0].port}"
+        return f"https://{self._place.name}:{self._servers[0].port}"
 
     @property
     def gmail_token_uri(self) -> str:
@@ -197,8 +201,8 @@ class Authority:
 
     @property
     def introspection_url(self) -> str:
-        """Where to ask which user a token belongs to (plain HTTP, on loopback only)."""
-        return f"http://127.0.0.1:{self._servers[1].port}{INTROSPECTION_PATH}"
+        """Where to ask which user a token belongs to (plain HTTP, for servers on this machine)."""
+        return f"http://{self._place.address}:{self._servers[1].port}{INTROSPECTION_PATH}"
 
     # --- what it knows --------------------------------------------------------------------
 
@@ -375,17 +379,19 @@ class Authority:
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """One listener on loopback, a thread for each connection; closing waits for all of them."""
+    """One listener, a thread for each connection; closing waits for all of them."""
 
     allow_reuse_address = True
     daemon_threads = False
     block_on_close = True
     request_queue_size = 64
 
-    def __init__(self, answer: Callable[..., Answer], closing: threading.Event, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: str, answer: Callable[..., Answer], closing: threading.Event, context: ssl.SSLContext | None
+    ) -> None:
         self._context = context
         answer = partial(answer, secure=context is not None)
-        super().__init__(("127.0.0.1", 0), partial(_Handler, answer, closing))
+        super().__init__((address, 0), partial(_Handler, answer, closing))
 
     @property
     def port(self) -> int:

@@ -30,8 +30,9 @@ from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from syncer.demo.place import LOOPBACK
+
 REGION: Final = "eu-west-1"
-_HOST: Final = "127.0.0.1"
 _PATIENCE_SECONDS: Final = 10.0
 _SERVICES: Final = ("dynamodb", "secretsmanager")
 _accounts = count(100_000_000_001)  # twelve digits, as AWS has them
@@ -43,7 +44,9 @@ _StartResponse = Callable[..., Any]
 class EmbeddedAws:
     """The two AWS services at ``endpoint``, from ``start`` (or ``with``) to ``stop``."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = LOOPBACK.address) -> None:
+        """``address`` is what it will listen on."""
+        self.address = address
         self.requests: Counter[str] = Counter()
         """How often each operation was called: ``{"PutItem": 2}``. What was refused counts too."""
         self.account = str(next(_accounts))
@@ -84,7 +87,7 @@ class EmbeddedAws:
             def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name werkzeug gives it
                 """Drop it: the process has one log, which is not this server's."""
 
-        self._server = make_server(_HOST, 0, self._answer, threaded=True, request_handler=Handler)
+        self._server = make_server(self.address, 0, self._answer, threaded=True, request_handler=Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="aws", daemon=True
         )
@@ -108,7 +111,7 @@ class EmbeddedAws:
         """The URL of both services. Raises RuntimeError: not started."""
         if self._server is None:
             raise RuntimeError("the embedded AWS is not running")
-        return f"http://{_HOST}:{self._server.port}"
+        return f"http://{self.address}:{self._server.port}"
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which any AWS SDK, and this system, uses these services."""

@@ -30,10 +30,10 @@ from pymap.parsing.specials.flag import Flag
 
 from syncer.demo.imap_protocol import CheckToken, Connection, Face, Heard, Household, OnResponse, ServerConfig
 from syncer.demo.imap_store import Letter, Mailboxes, Numbers
+from syncer.demo.place import LOOPBACK, Place
 
 __all__ = ["CheckToken", "EmbeddedImap", "Face", "OnResponse", "StoredMessage"]
 
-HOST: Final = "localhost"
 INBOX: Final = "INBOX"
 _PATIENCE_SECONDS: Final = 30.0
 _LINE_LIMIT: Final = 1 << 20
@@ -65,8 +65,6 @@ class EmbeddedImap:
     are called in the server's thread, and must not call the methods of this class.
     """
 
-    host = HOST
-
     def __init__(
         self,
         face: Face,
@@ -76,8 +74,11 @@ class EmbeddedImap:
         *,
         on_response: OnResponse | None = None,
         max_message_bytes: int = 64 << 20,
+        place: Place = LOOPBACK,
     ) -> None:
         self.face = face
+        self.host = place.name
+        self._address = place.address
         self.failures: list[BaseException] = []
         """What a connection ended with that it should not have: a fault of this server."""
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -137,7 +138,7 @@ class EmbeddedImap:
             self._loop = asyncio.get_running_loop()
             self._leave = asyncio.Event()
             server = await asyncio.start_server(
-                self._connected, "127.0.0.1", 0, ssl=self._context, limit=_LINE_LIMIT, ssl_shutdown_timeout=1.0
+                self._connected, self._address, 0, ssl=self._context, limit=_LINE_LIMIT, ssl_shutdown_timeout=1.0
             )
         except BaseException as error:
             ready.set_exception(error)

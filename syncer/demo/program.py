@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 from syncer.demo.authority import Account, Authority
 from syncer.demo.aws import EmbeddedAws
+from syncer.demo.place import LOOPBACK
 
 _KEPT: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TERM", "COLUMNS", "SYSTEMROOT")
 
@@ -25,8 +26,9 @@ def environment_for(
     outlook: tuple[Account, int],
     table: str,
     tokens_file: Path,
+    host: str = LOOPBACK.name,
 ) -> dict[str, str]:
-    """Return the settings with which the program copies between two IMAP servers on ``localhost``.
+    """Return the settings with which the program copies between two IMAP servers on ``host``.
 
     ``gmail`` and ``outlook`` are the accounts and the servers' ports. Nothing of the user's own
     settings and credentials is in it.
@@ -42,10 +44,10 @@ def environment_for(
         "GMAIL_CLIENT_SECRET": source.client_secret,
         "GMAIL_REFRESH_TOKEN": source.refresh_token,
         "GMAIL_TOKEN_URI": authority.gmail_token_uri,
-        "GMAIL_IMAP_HOST": "localhost",
+        "GMAIL_IMAP_HOST": host,
         "GMAIL_IMAP_PORT": str(source_port),
         "OUTLOOK_EMAIL": destination.address,
-        "OUTLOOK_IMAP_HOST": "localhost",
+        "OUTLOOK_IMAP_HOST": host,
         "OUTLOOK_IMAP_PORT": str(destination_port),
         "MS_CLIENT_ID": destination.client_id,
         "MS_REFRESH_TOKEN": destination.refresh_token,

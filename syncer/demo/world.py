@@ -19,6 +19,7 @@ from syncer.demo.authority import Authority
 from syncer.demo.aws import EmbeddedAws
 from syncer.demo.imap_protocol import Face
 from syncer.demo.imap_server import EmbeddedImap
+from syncer.demo.place import LOOPBACK, Place
 from syncer.demo.program import Program, environment_for
 from syncer.dynamodb_records import partition_key
 from syncer.model import Side
@@ -31,8 +32,9 @@ TABLE: Final = "syncer-demo"
 class DemoWorld:
     """Two mailboxes, a sign-in service and an empty AWS account."""
 
-    def __init__(self, **settings: str) -> None:
-        """``settings`` are put over the ones that make the program use this world."""
+    def __init__(self, place: Place = LOOPBACK, /, **settings: str) -> None:
+        """``settings`` are put over the ones that make the program use this world, all of which is at ``place``."""
+        self._place = place
         self._settings = settings
         self._stack = ExitStack()
 
@@ -40,9 +42,9 @@ class DemoWorld:
         """Start the servers."""
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syncer-demo-")))
-            made = certificates.make(self.folder)
-            self.authority = stack.enter_context(Authority(made))
-            self.aws = stack.enter_context(EmbeddedAws())
+            made = certificates.make(self.folder, [*certificates.HOSTS, self._place.name])
+            self.authority = stack.enter_context(Authority(made, place=self._place))
+            self.aws = stack.enter_context(EmbeddedAws(self._place.address))
             self.gmail = stack.enter_context(self._imap(Face.GMAIL, made, Side.SOURCE))
             self.outlook = stack.enter_context(self._imap(Face.OUTLOOK, made, Side.DESTINATION))
             settings = environment_for(
@@ -52,6 +54,7 @@ class DemoWorld:
                 outlook=(self.authority.add_account(Side.DESTINATION, OUTLOOK), self.outlook.port),
                 table=TABLE,
                 tokens_file=self.folder / "tokens.json",
+                host=self._place.name,
             )
             self.program = Program({**settings, **self._settings}, self.folder)
             self._stack = stack.pop_all()
@@ -62,7 +65,13 @@ class DemoWorld:
         self._stack.close()
 
     def _imap(self, face: Face, made: certificates.Certificates, side: Side) -> EmbeddedImap:
-        return EmbeddedImap(face, made.server, made.key, lambda user, token: self.authority.check(user, token, side))
+        return EmbeddedImap(
+            face,
+            made.server,
+            made.key,
+            lambda user, token: self.authority.check(user, token, side),
+            place=self._place,
+        )
 
     def records(self) -> list[dict[str, Any]]:
         """Return every item of the table, as DynamoDB gives it."""

@@ -1,0 +1,1 @@
+"""What is deployed: the templates, the package, and both run for real on emulators."""

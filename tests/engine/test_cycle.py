@@ -563,6 +563,8 @@ def test_a_cycle_reports_all_that_happened(lines: Lines) -> None:
         "bytes": len(mail("new")),
         "last_uid": 5,
         "duration_ms": 0,
+        "lag_seconds": LEASE + 1 + 60,
+        "in_doubt_oldest_seconds": 0,
     }
     (finished,) = lines.of("cycle_finished")
     assert {name: finished[name] for name in expected} == expected
@@ -577,6 +579,35 @@ def test_a_cycle_reports_all_that_happened(lines: Lines) -> None:
         len(mail("new")),
         64,
     )
+
+
+def test_the_longest_lag_of_a_cycle_is_told_and_none_where_nothing_was_copied() -> None:
+    world = settled(initial_sync="all")
+    world.deliver("slow", ago=2 * HOUR)
+    world.deliver("quick", ago=30)
+    assert world.run().lag_seconds == 2 * HOUR
+    assert world.later().run().lag_seconds is None
+
+
+def test_the_age_of_what_is_in_doubt_is_told_even_by_cycles_that_cannot_look() -> None:
+    world = settled()
+    assert world.run().in_doubt_oldest_seconds == 0
+    world.deliver("doubtful")
+    assert world.run(script=strike_on("destination.append", "during", cut)).in_doubt_oldest_seconds == 0
+    world.later(LEASE)
+    assert world.run().in_doubt_oldest_seconds == LEASE
+    world.destination.faults["open"] = Unavailable(Side.DESTINATION, "down")
+    world.later(LEASE)
+    assert world.run().in_doubt_oldest_seconds == 2 * LEASE
+    del world.destination.faults["open"]
+    world.later(LEASE)
+    last = world.run()
+    assert (last.copied, last.in_doubt_oldest_seconds) == (1, 0)
+
+
+def test_a_cycle_without_the_records_does_not_pretend_that_nothing_is_in_doubt() -> None:
+    world = settled()
+    assert world.run(script=strike_on("store.take_lease", "before", cut)).in_doubt_oldest_seconds is None
 
 
 def test_progress_is_told_after_every_message() -> None:

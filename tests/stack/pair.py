@@ -20,6 +20,8 @@ from syncer.demo.program import Program, environment_for
 from syncer.demo.world import all_records
 from syncer.dynamodb_records import partition_key
 from syncer.model import Side
+from tests.deploy.templates import actions_of_the_role
+from tests.deploy.watched_aws import WatchedAws
 from tests.fakes.gmail import FakeGmail
 from tests.fakes.outlook import FakeOutlook
 
@@ -61,12 +63,19 @@ class Stack:
     gmail: Account
     outlook: Account
     program: Program
+    watched: WatchedAws
 
     def run(self, *arguments: str, **settings: str) -> Run:
-        """Run a command to its end, ``run-once`` if none is named; every line it prints has to be JSON."""
+        """Run a command to its end, ``run-once`` if none is named; every line it prints has to be JSON.
+
+        And a cycle may ask AWS for nothing that the role in template.yaml does not allow.
+        """
         self.aws.requests.clear()
+        self.watched.actions.clear()
         calls = self.authority.token_calls()
         code, log = self.program.run(*(arguments or ("run-once",)), settings=settings)
+        if arguments in ((), ("run-once",)):
+            assert set(self.watched.actions) <= actions_of_the_role()
         return Run(code, parsed(log), dict(self.aws.requests), self.authority.token_calls() - calls)
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
@@ -109,7 +118,9 @@ def stack_between(
             tokens_file=folder / "tokens.json",
         )
         fast = {"OUTLOOK_MAX_MESSAGES_PER_SECOND": "0", "IMAP_TIMEOUT_SECONDS": "10"}
-        stack = Stack(authority, aws, gmail, outlook, Program({**environment, **fast, **settings}, folder))
+        stack = Stack(
+            authority, aws, gmail, outlook, Program({**environment, **fast, **settings}, folder), WatchedAws(aws)
+        )
         assert stack.run("table", "create").exit_code == 0
         yield stack
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from syncer.errors import AuthError, ConfigError, Unavailable
 from syncer.model import Side
 from syncer.token_store import EnvTokens, FileTokens, SecretsManagerTokens, StoreUnavailable, TokenStore
 from syncer.tokens import Refreshed, SideTokens, Tokens
+from tests.fakes.secrets_manager import Secret
 
 CANARY = "canary-7f3a9"
 SOURCE, DESTINATION = Side.SOURCE, Side.DESTINATION
@@ -436,6 +438,82 @@ def test_a_newer_token_of_another_runner_wins_over_one_that_was_never_saved(
     ours.flush()
     assert ours.get(DESTINATION) == fresh
     assert file.inner.load().of(DESTINATION).access_token == fresh
+
+
+def beside(secret: Secret) -> SecretsManagerTokens:
+    """Return a runner's own store on a secret that others use, too."""
+    store = SecretsManagerTokens("tokens", "eu-central-1", None)
+    store._client = secret
+    return store
+
+
+@pytest.mark.parametrize(("ours_first", "winner"), [(True, "theirs"), (False, "ours")])
+def test_of_two_runners_that_save_at_once_the_newest_refresh_token_stays(
+    made: Make, clock: Clock, log: Log, ours_first: bool, winner: str
+) -> None:
+    secret = Secret(clock)
+    ours, theirs = made(beside(secret)), made(beside(secret))
+    for tokens in (ours, theirs):
+        tokens.get(SOURCE)
+    clock.advance(3600)
+    tokens_of: dict[str, str] = {}
+
+    def meanwhile() -> None:
+        clock.advance(5 if ours_first else -5)
+        tokens_of["theirs"] = theirs.get(DESTINATION)
+        clock.advance(-5 if ours_first else 5)
+
+    secret.after["put_secret_value"] = meanwhile
+    tokens_of["ours"] = ours.get(DESTINATION)
+    stored = beside(secret).load()
+    assert stored.of(DESTINATION).access_token == tokens_of[winner]
+    assert ours.get(DESTINATION) == tokens_of[winner]
+    assert "token_save_overtaken" in events(log)
+    clock.advance(600)
+    for tokens in (ours, theirs):
+        tokens.flush()
+    assert beside(secret).load().of(DESTINATION).access_token == tokens_of[winner]
+
+
+def test_what_two_runners_save_at_once_for_different_sides_is_kept_of_both(made: Make, clock: Clock) -> None:
+    secret = Secret(clock)
+    ours, theirs = made(beside(secret)), made(beside(secret))
+
+    def meanwhile() -> None:
+        theirs.get(SOURCE)
+        theirs.flush()
+
+    secret.after["put_secret_value"] = meanwhile
+    access = ours.get(DESTINATION)
+    ours.flush()
+    clock.advance(600)
+    theirs.flush()
+    ours.flush()
+    stored = beside(secret).load()
+    assert stored.of(DESTINATION).access_token == access
+    assert stored.of(SOURCE).access_token
+    assert len(secret.puts) <= 5
+
+
+def test_a_new_sign_in_is_not_undone_by_a_runner_that_refreshed_the_old_grant_later(made: Make, clock: Clock) -> None:
+    secret = Secret(clock)
+    ours = made(beside(secret), config(TOKENS_SECRET_ID="tokens", GMAIL_REFRESH_TOKEN="", MS_REFRESH_TOKEN=""))
+    old = SideTokens(client_id="c", client_secret="s", refresh_token="old", signed_in_at=START - 9, obtained_at=START)
+    signing_in = beside(secret)
+    signing_in.save(Tokens(dict.fromkeys(Side, old)))
+    ours.get(SOURCE)
+    clock.advance(3600)
+
+    def meanwhile() -> None:
+        signing_in.load()
+        new = replace(old, refresh_token="new", signed_in_at=clock.time - 2, obtained_at=clock.time - 2)
+        signing_in.save(Tokens(dict.fromkeys(Side, new)))
+
+    secret.after["put_secret_value"] = meanwhile
+    ours.get(DESTINATION)
+    clock.advance(600)
+    ours.flush()
+    assert beside(secret).load().of(DESTINATION).refresh_token == "new"
 
 
 def test_unknown_keys_of_the_store_survive(made: Make, tmp_path: Path) -> None:
