@@ -75,7 +75,7 @@ class Store:
 
         client = _client(self._config)
         try:
-            current = client.get_secret_value(SecretId=secret_id)
+            current = client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
             content = {name: current[name] for name in ("SecretString", "SecretBinary") if name in current}
             client.put_secret_value(SecretId=secret_id, ClientRequestToken=current["VersionId"], **content)
         except ClientError as error:

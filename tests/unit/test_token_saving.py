@@ -43,7 +43,9 @@ def gmail(**settings: str) -> SignInConfig:
 
 
 def kept(secrets: Any) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(secrets.get_secret_value(SecretId=NAME)["SecretString"])
+    content: dict[str, Any] = json.loads(
+        secrets.get_secret_value(SecretId=NAME, VersionStage="AWSCURRENT")["SecretString"]
+    )
     return content
 
 
