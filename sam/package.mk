@@ -9,6 +9,10 @@ PYTHON ?= python3
 # AWS services the function talks to. botocore brings the descriptions of 400; they are four fifths of it.
 SERVICES := dynamodb secretsmanager
 
+# What serves people at a terminal, or a daemon: no tick imports it.
+FOR_PEOPLE := demo commands doctor main.py __main__.py health.py ping.py \
+	sign_in.py sign_in_gmail.py sign_in_outlook.py browser_redirect.py token_saving.py env_file.py
+
 PIP := $(PYTHON) -m pip --disable-pip-version-check
 WHEELS := --only-binary=:all: --implementation cp --python-version 3.13 \
 	--platform manylinux_2_28_$(MACHINE) --platform manylinux2014_$(MACHINE)
@@ -22,7 +26,7 @@ build-SyncFunction:
 		find "$(ARTIFACTS_DIR)/$$data" -mindepth 1 -maxdepth 1 -type d $(SERVICES:%=! -name %) -exec rm -rf {} +; \
 	done
 	cp -R handler syncer "$(ARTIFACTS_DIR)"
-	cd "$(ARTIFACTS_DIR)" && rm -rf syncer/demo syncer/commands syncer/main.py syncer/__main__.py
+	cd "$(ARTIFACTS_DIR)/syncer" && rm -rf $(FOR_PEOPLE)
 	find "$(ARTIFACTS_DIR)" -name __pycache__ -type d -prune -exec rm -rf {} +
 # Lambda cannot keep bytecode that it compiles: without it, every cold start compiles anew. Not checked against the sources,
 # whose times the upload changes.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,31 @@ def test_it_holds_the_program_without_what_serves_people_at_a_terminal(package: 
         path.relative_to(package).as_posix() for name in ("handler", "syncer") for path in package.glob(f"{name}/**/*")
     }
     there = {path.relative_to(ROOT).as_posix() for name in ("handler", "syncer") for path in ROOT.glob(f"{name}/*.py")}
-    left_out = {"syncer/main.py", "syncer/__main__.py"}
+    recipe = (ROOT / "sam" / "package.mk").read_text().replace("\\\n", " ")
+    left_out = {f"syncer/{name}" for name in recipe.split("FOR_PEOPLE := ")[1].split("\n")[0].split()}
+    assert "syncer/main.py" in left_out
     assert {path for path in ours if "__pycache__" not in path} == there - left_out
+
+
+def test_every_module_that_a_tick_may_import_is_in_it(package: Path) -> None:
+    """By what the modules say, not by what one run happened to import."""
+    missing = []
+    for path in sorted(package.glob("handler/*.py")) + sorted(package.glob("syncer/*.py")):
+        for module in _imported(ast.parse(path.read_text())):
+            top, _, rest = module.partition(".")
+            if top in ("handler", "syncer") and rest and not (package / f"{module.replace('.', '/')}.py").exists():
+                missing.append(f"{path.name}: {module}")
+    assert missing == []
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            if node.module in ("handler", "syncer"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 def test_it_holds_the_pinned_requirements_and_no_other(package: Path) -> None:
