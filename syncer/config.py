@@ -59,6 +59,7 @@ class Config:
     dynamodb_table: str
     aws_endpoint_url: str | None
     sync_interval_seconds: int
+    sync_idle: bool
     log_level: str
     gmail_client_id: str | None = field(repr=False)
     gmail_client_secret: str | None = field(repr=False)
@@ -286,6 +287,7 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
     ),
     _row("AWS_ENDPOINT_URL", "", _url("https", "http"), "another address of the AWS services, for tests"),
     _row("SYNC_INTERVAL_SECONDS", "300", _integer(1, _DAY), "daemon: pause between cycles"),
+    _row("SYNC_IDLE", "false", _flag, "daemon: also wake within seconds when mail arrives (IMAP IDLE)"),
     _row("LOG_LEVEL", "INFO", _log_level, "least severe log lines shown: " + ", ".join(LOG_LEVELS)),
     _row("GMAIL_CLIENT_ID", "", _word, "id of your Google OAuth client (type Desktop app)"),
     _row("GMAIL_CLIENT_SECRET", "", _word, "secret of that client", secret=True),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from syncer import logging_utils
 from syncer.access_tokens import AccessTokens
+from syncer.clock import elapsed
 from syncer.config import Config
 from syncer.cycle_state import EngineSettings, Summary, World
 from syncer.dynamodb_client import make_client
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # a schedule starts cycles all day long: it does not pay for 
     from syncer.adopt import AdoptReport
     from syncer.audit import AuditReport
 
+_CLOCK: Final = Clock(now=time.time, elapsed=elapsed)
 _EXIT_CODES: Final = {
     Outcome.OK: EXIT_OK,
     Outcome.LEASE_HELD: EXIT_OK,
@@ -81,14 +83,16 @@ class Runner:
         stop: StopSignal = lambda: None,
         on_progress: Callable[[int, int], None] | None = None,
         dry_run: bool = False,
+        clock: Clock = _CLOCK,
     ) -> None:
         """Contact nobody yet. ``stop`` is asked before anything new is started; see ``ports``."""
         self._config = config
+        self._clock = clock
         self._stop = stop
         self._on_progress = on_progress
         self._dry_run = dry_run
         self._store: DynamoDBState | None = None
-        self._tokens = AccessTokens(config, store_of(config), read_only=dry_run)
+        self._tokens = AccessTokens(config, store_of(config), now=clock.now, read_only=dry_run)
         # One thread each: claims in their order beside confirmations in theirs.
         self._commits = ThreadPoolExecutor(1, "commit")
         self._confirmations = ThreadPoolExecutor(1, "confirm")
@@ -143,7 +147,7 @@ class Runner:
             store=self._state(),
             open_source=self._open_source,
             make_destination=self._make_destination,
-            clock=Clock(now=time.time, elapsed=_elapsed),
+            clock=self._clock,
             new_token=lambda: uuid.uuid4().hex,
             stop=self._stop,
             spawn_commit=self._commits.submit,
@@ -164,11 +168,18 @@ class Runner:
             )
         return self._store
 
-    def _open_source(self) -> GmailMailbox:
+    def sign_in_to_source(self) -> ImapSession:
+        """Connect to the source and sign in, with the cycles' own tokens; safe beside a cycle.
+
+        Only for who knows that the records can be used: state comes first.
+        Raises Unavailable, Throttled, AuthError, ConfigError.
+        """
         config = self._config
         where = Endpoint(config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
-        session = self._sign_in(where, GmailDialect(), config.gmail_email)
-        return GmailMailbox(session, config.gmail_source_folder, config.max_message_bytes)
+        return self._sign_in(where, GmailDialect(), config.gmail_email)
+
+    def _open_source(self) -> GmailMailbox:
+        return GmailMailbox(self.sign_in_to_source(), self._config.gmail_source_folder, self._config.max_message_bytes)
 
     def _make_destination(self) -> OutlookMailbox:
         config = self._config
@@ -206,9 +217,3 @@ def _engine_settings(config: Config) -> EngineSettings:
         source_mailbox=config.gmail_source_folder,
         destination_mailbox=config.outlook_target_folder,
     )
-
-
-def _elapsed() -> float:
-    """Return seconds that also pass while the machine sleeps, where the system counts them."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
