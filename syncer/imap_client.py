@@ -264,9 +264,9 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
                 self._idling.begin()
 
     def _done(self) -> None:
-        self._guard(b"DONE")
         with self._watch:
             if self._idling is not None and self._idling.command.rests:
+                self._guard(b"DONE")
                 self._idling.command.rests = False
                 self._idling.command.answer = lambda _argument: None
                 self._note_progress()
