@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from syncer import logging_utils
 from syncer.access_tokens import AccessTokens
-from syncer.clock import elapsed
+from syncer.clocks import elapsed
 from syncer.config import Config
 from syncer.cycle_state import EngineSettings, Summary, World
 from syncer.dynamodb_client import make_client

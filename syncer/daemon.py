@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from syncer.clock import elapsed
+from syncer.clocks import elapsed
 from syncer.logging_utils import log_event
 from syncer.model import Outcome
 

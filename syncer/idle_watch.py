@@ -30,7 +30,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from syncer.clock import elapsed
+from syncer.clocks import elapsed
 from syncer.cycle_state import Summary
 from syncer.daemon import TICK_SECONDS, log_bug
 from syncer.errors import AuthError, SideError, SyncError, Throttled, Unavailable
@@ -95,7 +95,7 @@ class Growth:
 
 
 class IdleWatch:
-    """Holds the connection. Use as a context manager, and have it ``heed`` how every cycle ended."""
+    """Holds the connection. Use as a context manager, and tell it how every cycle ``ended``."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class IdleWatch:
         self._bell.put(None)
         self._thread.join(_CLOSING_SECONDS)
 
-    def heed(self, summary: Summary | None) -> None:
+    def ended(self, summary: Summary | None) -> None:
         """Take note of how a cycle ended (None: by a bug)."""
         outcome = summary.outcome if summary is not None else None
         self._proved_at = self._clock() if outcome is Outcome.OK else None
@@ -171,7 +171,7 @@ class IdleWatch:
                     self._wait(TICK_SECONDS)
             except _NotOffered:
                 reason = "the server does not offer IDLE"
-                log_event(logger, logging.WARNING, "idle_unavailable", reason=reason, run_id=None)
+                _log(logger, logging.WARNING, "idle_unavailable", reason=reason)
                 return
             except _Closed as closed:
                 self._note_loss(f"closed: {closed}")
@@ -259,7 +259,7 @@ class IdleWatch:
         if self._started_at is None:
             self._started_at = self._clock()
             self._is_told = False
-            log_event(logger, logging.INFO, "idle_started", run_id=None)
+            _log(logger, logging.INFO, "idle_started")
 
     def _note_loss(self, reason: str) -> bool:
         """Tell of the end of a connection that stood; return whether one did."""
@@ -269,7 +269,7 @@ class IdleWatch:
         stood = self._clock() - started_at
         if stood > LONGEST_PAUSE_SECONDS:
             self._failures = 0
-        log_event(logger, logging.INFO, "idle_lost", reason=reason, stood_seconds=round(stood), run_id=None)
+        _log(logger, logging.INFO, "idle_lost", reason=reason, stood_seconds=round(stood))
         return True
 
     def _fail(self, error: SyncError) -> None:
@@ -285,6 +285,15 @@ class IdleWatch:
         self._not_before = self._clock() + pause
         if not (has_stood or self._is_told):
             self._is_told = True
-            log_event(
-                logger, logging.WARNING, "idle_unavailable", reason=reason, retry_seconds=round(pause), run_id=None
+            _log(
+                logger,
+                logging.WARNING,
+                "idle_unavailable",
+                reason=reason,
+                retry_seconds=round(pause),
             )
+
+
+def _log(logger: logging.Logger, level: int, event: str, **fields: object) -> None:
+    """Log something that belongs to no cycle, whichever is under way."""
+    log_event(logger, level, event, run_id=None, **fields)

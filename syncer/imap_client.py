@@ -243,7 +243,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         self.tagged_commands[command.tag] = command
         self._outgoing.put(command)
 
-    def idle(self) -> Idling:
+    def submit_idle(self) -> Idling:
         """Send IDLE; the server's news go to ``listener``. No other command may follow before its end.
 
         Raises VerbNotAllowed, ConnectionLost.

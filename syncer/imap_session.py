@@ -281,7 +281,7 @@ class ImapSession:
         Raises Unavailable (also: it refused), Throttled.
         """
         try:
-            idling = self._client.idle()
+            idling = self._client.submit_idle()
             idling.begun.result()
         except ConnectionLost as lost:
             raise _lost(self._dialect, lost) from None

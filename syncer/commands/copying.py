@@ -60,6 +60,6 @@ def _cycles(runner: Runner, config: Config, stopper: Stopper) -> Iterator[Callab
             try:
                 summary = runner.run()
             finally:
-                watch.heed(summary)
+                watch.ended(summary)
 
         yield cycle

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from syncer.clock import elapsed
+from syncer.clocks import elapsed
 from syncer.cycle_state import Summary
 from syncer.demo.authority import Authority
 from syncer.errors import AuthError, SyncError, Throttled, Unavailable
@@ -159,7 +159,7 @@ class Daemon:
 
     def cycle(self, outcome: Outcome = Outcome.OK, *, listed: int = 0, last_uid: int = 0) -> None:
         """Let a cycle end, which also has the watch look at the clock."""
-        self.watch.heed(Summary(outcome, listed=listed, last_uid=last_uid))
+        self.watch.ended(Summary(outcome, listed=listed, last_uid=last_uid))
 
     def later(self, seconds: float) -> None:
         """Let time pass, as a sleeping machine does."""
@@ -235,7 +235,7 @@ def standing(gmail: FakeGmail, watch: Watch, told: Told) -> Daemon:
 def test_nothing_is_opened_before_a_cycle_has_ended_well(gmail: FakeGmail, watch: Watch, outcome: Outcome) -> None:
     daemon = watch()
     daemon.cycle(outcome)
-    daemon.watch.heed(None)
+    daemon.watch.ended(None)
     daemon.cycle(outcome)
     daemon.settle()
     assert gmail.connections == 0
@@ -471,7 +471,7 @@ def test_it_stands_through_other_bad_cycles_but_wakes_nobody_until_one_ends_well
 
 
 def test_a_bug_in_a_cycle_closes_nothing(gmail: FakeGmail, standing: Daemon) -> None:
-    standing.watch.heed(None)
+    standing.watch.ended(None)
     standing.later(REISSUE_SECONDS)
     until(lambda: gmail.verbs().count("IDLE") == 2)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from syncer import daemon
-from syncer.clock import elapsed
+from syncer.clocks import elapsed
 from syncer.daemon import MIN_PAUSE_SECONDS, Stopper, run_for_ever
 from syncer.model import Outcome
 
@@ -54,13 +54,13 @@ def test_who_is_woken_goes_on_after_a_short_pause_and_once() -> None:
         stopper.wake()
     assert not stopper.wait_until(before + FOR_EVER)
     assert elapsed() - before >= daemon.MIN_PAUSE_SECONDS
-    ended = threading.Event()
-    again = threading.Thread(target=lambda: (stopper.wait_until(before + FOR_EVER), ended.set()))
+    again = threading.Thread(target=stopper.wait_until, args=(before + FOR_EVER,))
     again.start()
-    assert not ended.wait(0.2)
+    again.join(4 * daemon.MIN_PAUSE_SECONDS)
+    assert again.is_alive()
     stopper.say()
     again.join(10)
-    assert ended.is_set()
+    assert not again.is_alive()
 
 
 def test_stop_ends_the_wait_and_every_later_one() -> None:

@@ -1,4 +1,4 @@
-"""Time as a service sees it that lives on a machine that may sleep."""
+"""Which clock tells how much time has passed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import time
 
 
 def elapsed() -> float:
-    """Return seconds that also pass while the machine sleeps, where the system counts them; never set back."""
+    """Return seconds since boot: never set back, equal in all processes, sleep included where the system counts it."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
