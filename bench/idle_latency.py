@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tls = issued.server_context()
             server: FakeGmail | FakeOutlook
             server = FakeGmail(check, tls) if side is Side.SOURCE else FakeOutlook(check, tls, folders=("Gmail",))
-            servers[side] = stack.enter_context(server)
+            stack.enter_context(server)
+            servers[side] = server
             return stack.enter_context(Relay(server.port, one_way_ms=options.rtt_ms / 2)).port
 
         settings = {
