@@ -150,9 +150,12 @@ class IdleWatch:
     def ended(self, summary: Summary | None) -> None:
         """Take note of how a cycle ended (None: by a bug)."""
         outcome = summary.outcome if summary is not None else None
+        was_bad = self._proved_at is None
         self._proved_at = self._clock() if outcome is Outcome.OK else None
         self._asked = False
         if summary is not None and outcome is Outcome.OK:
+            if was_bad and self._announced:
+                self._wake()  # it woke nobody, and this cycle may have listed before it came
             self._last_uid = summary.last_uid
             self._is_suspect = summary.listed > 0 and not (self._announced or self._announced_before)
             self._announced_before, self._announced = self._announced, False
