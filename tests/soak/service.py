@@ -141,6 +141,7 @@ def service(certificates: Certificates, folder: Path) -> Iterator[Service]:
             patch.setenv(name, str(certificates.ca))
         weather = Weather()
         authority = stack.enter_context(Authority(certificates, now=weather.now))
+        authority.revokes_rotated = True  # the strictest of what is said about old refresh tokens
         dynamodb = stack.enter_context(FakeDynamoDB())
         tls = certificates.server_context
         source = stack.enter_context(FakeGmail(_checked(authority, Side.SOURCE), tls()))

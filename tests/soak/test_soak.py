@@ -26,8 +26,8 @@ SEED: Final = int(os.environ.get("SOAK_SEED", "1"))
 STORM: Final = 20
 """Cycles in a row in which things go wrong; those after them are calm."""
 CALM: Final = 5
-GROWTH_BLOCKS: Final = 2000
-"""How many more objects there may be at the end than after the first third, of a million."""
+GROWTH_BLOCKS: Final = 4_000
+"""Of half a million: what only some errors need (botocore's shapes, say) comes once, at any time."""
 GROWTH_KILOBYTES: Final = 16 << 10
 
 

@@ -164,10 +164,15 @@ def test_text_that_is_not_ascii_stays_one_line_and_readable_json(stream: io.Stri
 def test_fields_may_be_bound_while_another_thread_logs(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     """As the daemon does: a cycle begins while the connection in IDLE is lost."""
     set_up("INFO", stream)
+
+    def talk() -> None:
+        for _ in range(10_000):
+            log_event(logger, logging.INFO, "idle_lost")
+
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        talking = threading.Thread(target=lambda: [log_event(logger, logging.INFO, "idle_lost") for _ in range(10_000)])
+        talking = threading.Thread(target=talk)
         talking.start()
         while talking.is_alive():
             bind(run_id="one", another="two")
