@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -60,6 +60,8 @@ class Config:
     aws_endpoint_url: str | None
     sync_interval_seconds: int
     sync_idle: bool
+    health_file: Path | None
+    healthcheck_ping_url: str | None = field(repr=False)
     log_level: str
     gmail_client_id: str | None = field(repr=False)
     gmail_client_secret: str | None = field(repr=False)
@@ -288,6 +290,14 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
     _row("AWS_ENDPOINT_URL", "", _url("https", "http"), "another address of the AWS services, for tests"),
     _row("SYNC_INTERVAL_SECONDS", "300", _integer(1, _DAY), "daemon: pause between cycles"),
     _row("SYNC_IDLE", "false", _flag, "daemon: also wake within seconds when mail arrives (IMAP IDLE)"),
+    _row("HEALTH_FILE", "", _path, "daemon: file for `syncer health`, best in memory; none is written if not set"),
+    _row(
+        "HEALTHCHECK_PING_URL",
+        "",
+        _url("https", "http"),
+        "monitor that is told of each cycle: URL/start, URL, URL/fail (healthchecks.io and its like)",
+        secret=True,
+    ),
     _row("LOG_LEVEL", "INFO", _log_level, "least severe log lines shown: " + ", ".join(LOG_LEVELS)),
     _row("GMAIL_CLIENT_ID", "", _word, "id of your Google OAuth client (type Desktop app)"),
     _row("GMAIL_CLIENT_SECRET", "", _word, "secret of that client", secret=True),
@@ -369,18 +379,24 @@ TABLE_SETTINGS: Final = ("AWS_REGION", "DYNAMODB_TABLE", "AWS_ENDPOINT_URL", "LO
 
 def load_table(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> TableConfig:
     """Read and check the settings of the table alone; see ``load``. Raises ConfigError."""
+    return TableConfig(**_load_only(TABLE_SETTINGS, env_file, environ))
+
+
+def load_health_file(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Read HEALTH_FILE alone; see ``load``. Raises ConfigError."""
+    path: Path | None = _load_only(("HEALTH_FILE",), env_file, environ)["health_file"]
+    return path
+
+
+def _load_only(names: Collection[str], env_file: Path | None, environ: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the values of some settings by the names of their fields. Raises ConfigError."""
     env = _Environment(os.environ if environ is None else environ)
     if env_file is not None:
         env.read_file(env_file)
-    values: dict[str, Any] = {
-        setting.name.lower(): env.value_of(setting, parse)
-        for setting, parse in _TABLE
-        if setting.name in TABLE_SETTINGS
-    }
-    faults = env.faults()
-    if faults:
+    values = {setting.name.lower(): env.value_of(setting, parse) for setting, parse in _TABLE if setting.name in names}
+    if faults := env.faults():
         raise ConfigError(faults)
-    return TableConfig(**values)
+    return values
 
 
 def lend_to_libraries(env_file: Path) -> None:

@@ -12,12 +12,13 @@ import logging
 import queue
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 from syncer.clocks import elapsed
+from syncer.cycle_state import Summary
 from syncer.logging_utils import log_event
 from syncer.model import Outcome
 
@@ -83,16 +84,45 @@ class Stopper:
                 signal.signal(number, previous)
 
 
+class Watcher(Protocol):
+    """Who is told about cycles, one after the other and in the thread that runs them; raises nothing."""
+
+    def began(self) -> None:
+        """Note that a cycle begins."""
+
+    def progressed(self) -> None:
+        """Note that the cycle has settled one more message."""
+
+    def ended(self, summary: Summary | None) -> None:
+        """Note how the cycle ended; None: by a bug."""
+
+
+def run_watched(cycle: Callable[[], Summary], watchers: Sequence[Watcher]) -> Summary | None:
+    """Run one cycle and tell everybody; return None if it ended by a bug, which is logged."""
+    for watcher in watchers:
+        watcher.began()
+    try:
+        summary: Summary | None = cycle()
+    except Exception as error:  # noqa: BLE001 - a bug in one cycle must not end the service
+        log_bug(error)
+        summary = None
+    for watcher in watchers:
+        watcher.ended(summary)
+    return summary
+
+
 def run_for_ever(
-    cycle: Callable[[], object], stopper: Stopper, interval: float, clock: Callable[[], float] = elapsed
+    cycle: Callable[[], Summary],
+    stopper: Stopper,
+    interval: float,
+    watchers: Sequence[Watcher] = (),
+    *,
+    clock: Callable[[], float] = elapsed,
 ) -> None:
     """Call ``cycle`` every ``interval`` seconds, and when ``stopper`` is woken, until somebody says stop."""
     while True:
         began = clock()
-        try:
-            cycle()
-        except Exception as error:  # noqa: BLE001 - a bug in one cycle must not end the service
-            log_bug(error)
+        run_watched(cycle, watchers)
         if stopper.wait_until(began + interval, clock):
             return
 

@@ -10,8 +10,10 @@ try:
 except ImportError:
     sys.exit("The command line needs click and rich. In a checkout of the project: pip install '.[cli]'")
 
+from syncer import __version__
 from syncer.commands.copying import daemon, run_once
 from syncer.commands.demo import demo
+from syncer.commands.health import health
 from syncer.commands.records import adopt, audit, table
 from syncer.daemon import log_bug
 from syncer.errors import ConfigError, StateUnavailable
@@ -21,18 +23,8 @@ from syncer.model import EXIT_BUG, EXIT_CONFIG, EXIT_NOT_NOW
 logger = logging.getLogger(__name__)
 
 
-def _version() -> str:
-    """Return the installed version; a checkout that is not installed has none."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("gmail-outlook-syncer")
-    except PackageNotFoundError:
-        return "of this checkout (not installed)"
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version())
+@click.version_option(__version__, prog_name="syncer")
 def cli() -> None:
     """Copy new mail from a Gmail mailbox into a folder of an Outlook.com mailbox, exactly once.
 
@@ -46,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (run_once, daemon, audit, adopt, table, demo):
+for command in (run_once, daemon, health, audit, adopt, table, demo):
     cli.add_command(command)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from syncer import config as settings
 from syncer.config import Config
 from syncer.cycle import Runner
-from syncer.daemon import Stopper
+from syncer.daemon import Stopper, Watcher
 from syncer.logging_utils import set_up
 
 ENV_FILE: Final = Path(".env")
@@ -37,14 +37,29 @@ def load() -> Config:
 
 
 @contextlib.contextmanager
-def running(config: Config, stopper: Stopper, *, dry_run: bool = False) -> Iterator[Runner]:
-    """Yield a runner that signals stop and whose progress a person at a terminal sees."""
-    with (
-        _progress_bar() as on_progress,
-        stopper.on_signals(),
-        Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner,
-    ):
-        yield runner
+def running(
+    config: Config, stopper: Stopper, *, dry_run: bool = False, watchers: Sequence[Watcher] = ()
+) -> Iterator[Runner]:
+    """Yield a runner that signals stop and whose progress a person at a terminal sees, and ``watchers`` too."""
+    with _progress_bar() as draw, stopper.on_signals():
+
+        def on_progress(done: int, left: int) -> None:
+            if draw is not None:
+                draw(done, left)
+            for watcher in watchers:
+                watcher.progressed()
+
+        with Runner(config, stop=stopper.signal, on_progress=on_progress, dry_run=dry_run) as runner:
+            yield runner
+
+
+def pinger(config: Config) -> list[Watcher]:
+    """Return who tells the monitor that HEALTHCHECK_PING_URL names, if there is one."""
+    if config.healthcheck_ping_url is None:
+        return []
+    from syncer.ping import Pinger
+
+    return [Pinger(config.healthcheck_ping_url)]
 
 
 @contextlib.contextmanager

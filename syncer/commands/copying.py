@@ -8,10 +8,14 @@ from contextlib import contextmanager
 
 import click
 
-from syncer.commands.common import load, running, settings_help
+from syncer.clocks import elapsed
+from syncer.commands.common import load, pinger, running, settings_help
 from syncer.config import Config
 from syncer.cycle import Runner, exit_code
-from syncer.daemon import Stopper, run_for_ever
+from syncer.cycle_state import Summary
+from syncer.daemon import Stopper, run_for_ever, run_watched
+from syncer.health import HealthFile
+from syncer.model import EXIT_BUG
 
 
 @click.command("run-once", epilog=settings_help())
@@ -23,9 +27,11 @@ def run_once(dry_run: bool) -> None:
     Example:
       syncer run-once --dry-run
     """
-    with running(load(), Stopper(), dry_run=dry_run) as runner:
-        summary = runner.run()
-    sys.exit(exit_code(summary))
+    config = load()
+    watchers = pinger(config)
+    with running(config, Stopper(), dry_run=dry_run) as runner:
+        summary = run_watched(runner.run, watchers)
+    sys.exit(EXIT_BUG if summary is None else exit_code(summary))
 
 
 @click.command(epilog=settings_help())
@@ -41,12 +47,18 @@ def daemon(dry_run: bool) -> None:
     """
     config = load()
     stopper = Stopper()
-    with running(config, stopper, dry_run=dry_run) as runner, _cycles(runner, config, stopper) as cycle:
-        run_for_ever(cycle, stopper, config.sync_interval_seconds)
+    watchers = pinger(config)
+    if config.health_file is not None:
+        watchers.append(HealthFile(config.health_file, config.sync_interval_seconds, elapsed))
+    with (
+        running(config, stopper, dry_run=dry_run, watchers=watchers) as runner,
+        _cycles(runner, config, stopper) as cycle,
+    ):
+        run_for_ever(cycle, stopper, config.sync_interval_seconds, watchers)
 
 
 @contextmanager
-def _cycles(runner: Runner, config: Config, stopper: Stopper) -> Iterator[Callable[[], object]]:
+def _cycles(runner: Runner, config: Config, stopper: Stopper) -> Iterator[Callable[[], Summary]]:
     """Yield what runs one cycle; with SYNC_IDLE, while new mail wakes the daemon."""
     if not config.sync_idle:
         yield runner.run
@@ -55,11 +67,12 @@ def _cycles(runner: Runner, config: Config, stopper: Stopper) -> Iterator[Callab
 
     with IdleWatch(runner.sign_in_to_source, config.gmail_source_folder, stopper.wake) as watch:
 
-        def cycle() -> None:
+        def cycle() -> Summary:
             summary = None
             try:
                 summary = runner.run()
             finally:
                 watch.ended(summary)
+            return summary
 
         yield cycle

@@ -44,15 +44,15 @@ class Life:
         self.letters = 0
         self.copied = 0
 
-    def cycle(self) -> None:
+    def cycle(self) -> Summary:
         """Run one cycle in the weather of the day; a mistake of the test's own is no bug to be lived with."""
         try:
-            self._cycle()
+            return self._cycle()
         except Exception:
             self.service.stopper.say()
             raise
 
-    def _cycle(self) -> None:
+    def _cycle(self) -> Summary:
         place = self.cycles % (STORM + CALM)
         self.cycles += 1
         if place < STORM:
@@ -66,15 +66,16 @@ class Life:
         summary = self._run()
         if place < STORM:
             self.storm.after_a_cycle()
-        elif summary is None or summary.outcome is not Outcome.OK:
+        elif summary.outcome is not Outcome.OK:
             self._fail(f"a calm cycle did not end well: {summary}")
         if place == STORM + CALM - 1:
             self._look()
             if self.cycles >= CYCLES:
                 self.service.stopper.say()
+        return summary
 
-    def _run(self) -> Summary | None:
-        summary = None
+    def _run(self) -> Summary:
+        summary: Summary | None = None
         try:
             summary = self.service.runner.run()
         finally:
@@ -110,7 +111,7 @@ def test_it_lives_through_anything_and_does_not_grow(
 ) -> None:
     with service(certificates, tmp_path) as made:
         life = Life(made)
-        run_for_ever(life.cycle, made.stopper, 0.02, made.weather.elapsed)
+        run_for_ever(life.cycle, made.stopper, 0.02, clock=made.weather.elapsed)
     early, late = life.footprints[len(life.footprints) // 3], life.footprints[-1]
     with capsys.disabled():
         sys.stdout.write(f"\nsoak: {life.report()}\n      {early}\n      {late}\n")

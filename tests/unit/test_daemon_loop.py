@@ -9,6 +9,7 @@ import pytest
 
 from syncer import daemon
 from syncer.clocks import elapsed
+from syncer.cycle_state import Summary
 from syncer.daemon import MIN_PAUSE_SECONDS, Stopper, run_for_ever
 from syncer.model import Outcome
 
@@ -75,13 +76,14 @@ def test_being_woken_in_a_cycle_leads_to_one_more() -> None:
     stopper = Stopper()
     cycles: list[float] = []
 
-    def cycle() -> None:
+    def cycle() -> Summary:
         cycles.append(elapsed())
         if len(cycles) == 1:
             stopper.wake()
             stopper.wake()
         if len(cycles) == 2:
             threading.Timer(0.2, stopper.say).start()
+        return Summary(Outcome.OK)
 
     run_for_ever(cycle, stopper, FOR_EVER)
     assert len(cycles) == 2
@@ -91,13 +93,14 @@ def test_the_interval_runs_from_start_to_start_and_is_made_up_for_but_once() -> 
     clock, stopper = Sleeper(), Stopper()
     starts: list[float] = []
 
-    def cycle() -> None:
+    def cycle() -> Summary:
         starts.append(clock())
         clock.slept += 250.0  # five intervals
         if len(starts) == 4:
             stopper.say()
+        return Summary(Outcome.OK)
 
-    run_for_ever(cycle, stopper, 50.0, clock)
+    run_for_ever(cycle, stopper, 50.0, clock=clock)
     assert [round(later - sooner) for sooner, later in pairwise(starts)] == [250, 250, 250]
 
 
