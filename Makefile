@@ -7,6 +7,7 @@ UV     ?= uv
 # A test that takes minutes hangs: no single one needs more than some seconds.
 PYTEST_OPTIONS ?= --timeout=300
 BENCH_OPTIONS  ?=
+LATENCY_OPTIONS ?=
 # How many random schedules `make schedules` plays, and the seed of the first.
 SCHEDULES ?= 10000
 SEED      ?= 1
@@ -17,7 +18,7 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test fuzz schedules lint check local-invoke bench cost lock clean
+.PHONY: help demo test fuzz schedules soak lint check local-invoke bench latency cost lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
@@ -40,6 +41,9 @@ play = $(RUN) pytest -q -p no:cacheprovider $(PYTEST_OPTIONS) tests/crash/test_r
 fuzz: $(VENV)/.dev ## say anything to the IMAP side, for FUZZ_MINUTES (10)
 	@FUZZ_MINUTES=$(or $(FUZZ_MINUTES),10) $(RUN) pytest --timeout=0 tests/fuzz
 
+soak: $(VENV)/.dev ## the daemon through thousands of cycles of bad luck (SOAK_CYCLES=5000 SOAK_SEED=1)
+	@SOAK_CYCLES=$(or $(SOAK_CYCLES),5000) SOAK_SEED=$(or $(SOAK_SEED),1) $(RUN) pytest --timeout=0 -q tests/soak
+
 lint: $(VENV)/.dev ## style, types, and which module may import which
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
@@ -56,6 +60,9 @@ bench: $(VENV)/.dev ## copy a mailbox with this program and with mbsync, and com
 
 cost: $(VENV)/.dev ## what the Lambda function uses, and a month's bill (COST_OPTIONS="--messages 500")
 	@$(RUN) bench.cost $(COST_OPTIONS)
+
+latency: $(VENV)/.dev ## seconds from the arrival of mail to its copy, with IDLE
+	@$(RUN) bench.idle_latency $(LATENCY_OPTIONS)
 
 lock: ## pin again what the .in files ask for (LOCK_OPTIONS=--upgrade for newer versions)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or UV=path/to/uv" >&2; exit 1; }

@@ -59,6 +59,7 @@ class Config:
     dynamodb_table: str
     aws_endpoint_url: str | None
     sync_interval_seconds: int
+    sync_idle: bool
     health_file: Path | None
     healthcheck_ping_url: str | None = field(repr=False)
     log_level: str
@@ -288,6 +289,7 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
     ),
     _row("AWS_ENDPOINT_URL", "", _url("https", "http"), "another address of the AWS services, for tests"),
     _row("SYNC_INTERVAL_SECONDS", "300", _integer(1, _DAY), "daemon: pause between cycles"),
+    _row("SYNC_IDLE", "false", _flag, "daemon: also wake within seconds when mail arrives (IMAP IDLE)"),
     _row("HEALTH_FILE", "", _path, "daemon: file for `syncer health`, best in memory; none is written if not set"),
     _row(
         "HEALTHCHECK_PING_URL",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # a schedule starts cycles all day long: it does not pay for 
     from syncer.retry import RetryReport
     from syncer.status import Status
 
+_CLOCK: Final = Clock(now=time.time, elapsed=elapsed)
 _EXIT_CODES: Final = {
     Outcome.OK: EXIT_OK,
     Outcome.LEASE_HELD: EXIT_OK,
@@ -94,16 +95,18 @@ class Runner:
         stop: StopSignal = lambda: None,
         on_progress: Callable[[int, int], None] | None = None,
         dry_run: bool = False,
+        clock: Clock = _CLOCK,
     ) -> None:
         """Contact nobody yet. ``stop`` is asked before anything new is started; see ``ports``."""
         self._config = config
+        self._clock = clock
         self._stop = stop
         self._on_progress = on_progress
         self._dry_run = dry_run
         self._store: DynamoDBState | None = None
         self._bound: str | None = None
         """The run id that is in every log line now."""
-        self._tokens = AccessTokens(config, store_of(config), read_only=dry_run)
+        self._tokens = AccessTokens(config, store_of(config), now=clock.now, read_only=dry_run)
         # One thread each: claims in their order beside confirmations in theirs.
         self._commits = ThreadPoolExecutor(1, "commit")
         self._confirmations = ThreadPoolExecutor(1, "confirm")
@@ -203,7 +206,7 @@ class Runner:
             store=self._state(),
             open_source=self._open_source,
             make_destination=self._make_destination,
-            clock=Clock(now=time.time, elapsed=elapsed),
+            clock=self._clock,
             new_token=lambda: uuid.uuid4().hex,
             stop=self._stop,
             spawn_commit=self._commits.submit,
@@ -225,11 +228,18 @@ class Runner:
             )
         return self._store
 
-    def _open_source(self) -> GmailMailbox:
+    def sign_in_to_source(self) -> ImapSession:
+        """Connect to the source and sign in, with the cycles' own tokens; safe beside a cycle.
+
+        Only for who knows that the records can be used: state comes first.
+        Raises Unavailable, Throttled, AuthError, ConfigError.
+        """
         config = self._config
         where = Endpoint(config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
-        session = self._sign_in(where, GmailDialect(), config.gmail_email)
-        return GmailMailbox(session, config.gmail_source_folder, config.max_message_bytes)
+        return self._sign_in(where, GmailDialect(), config.gmail_email)
+
+    def _open_source(self) -> GmailMailbox:
+        return GmailMailbox(self.sign_in_to_source(), self._config.gmail_source_folder, self._config.max_message_bytes)
 
     def _make_destination(self) -> OutlookMailbox:
         config = self._config

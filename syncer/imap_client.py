@@ -9,7 +9,8 @@ Its threads here:
 
 * the writer sends commands in the order they were submitted, a literal in one piece;
 * the reader cuts the stream into responses and hands each to the command that wants it;
-* the handler watches the clock: no progress for ``timeout`` seconds ends the connection.
+* the handler watches the clock: no progress for ``timeout`` seconds ends the connection. Only
+  while an IDLE stands, silence is no fault.
 
 Promises: every future handed out is settled, in bounded time, whatever the server does. Memory is
 bounded by what one response may hold (``imap_responses``), by ``MAX_UNSOLICITED``, and by the answer
@@ -27,7 +28,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -89,7 +90,9 @@ class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
         self.answer_limit = 0
         self.sink: Sink | None = None
         self.permit: Callable[[], bool] = lambda: True
-        self.answer: Callable[[bytes], bytes] | None = None
+        self.answer: Callable[[bytes], bytes | None] | None = None
+        self.rests = False
+        """It is an IDLE that stands: no answer is due."""
         self.future: Future[Reply] = Future()
         self.asked = False
         """Its line had begun to leave this machine."""
@@ -120,6 +123,25 @@ class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
         return True
 
 
+class Idling:
+    """An IDLE (RFC 2177), from its command to its tagged answer."""
+
+    def __init__(self, command: _Command, done: Callable[[], None]) -> None:
+        self.command = command
+        self.begun: Future[None] = Future()
+        """Settled by the server's ``+``, or with ``ended``, if that comes first. Raises ConnectionLost."""
+        self.ended: Future[Reply] = command.future
+        """The tagged answer. Before ``done`` it means that the server refused, or ended it by itself."""
+        self.done = done
+        """Says DONE, once ``begun``; from now on the answer is due within the time-out."""
+        self.ended.add_done_callback(lambda ended: self.begin(ended.exception()))
+
+    def begin(self, error: BaseException | None = None) -> None:
+        """Settle ``begun``; the first word counts, of the reader's thread or of who ends the connection."""
+        with contextlib.suppress(InvalidStateError):
+            self.begun.set_exception(error) if error is not None else self.begun.set_result(None)
+
+
 class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no types
     """One connection. ``submit`` is the only way to send a command."""
 
@@ -147,6 +169,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         self._outgoing: queue.SimpleQueue[_Command | bytes | None] = queue.SimpleQueue()
         self._awaiting: _Command | None = None
         self._answering: _Command | None = None
+        self._idling: Idling | None = None
         self._greeting: bytes | None = None
         self._bye = ""
         self._ended = ""
@@ -154,6 +177,8 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         self._moved = 0
         self._note_progress()
         self.capabilities: tuple[str, ...] = ()
+        self.listener: Callable[[Parts], None] = lambda _parts: None
+        """Hears, in the reader's thread, the untagged responses that no command wanted."""
         self.Terminate = False
         try:
             super().__init__(host, port, timeout=timeout)
@@ -179,14 +204,15 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         answer_limit: int = ANSWER_LIMIT,
         sink: Sink | None = None,
         permit: Callable[[], bool] | None = None,
-        answer: Callable[[bytes], bytes] | None = None,
+        answer: Callable[[bytes], bytes | None] | None = None,
     ) -> Future[Reply]:
         """Send a command behind those submitted before, without waiting for their answers.
 
         ``literal`` is the last argument of the command, sent as it is. ``literal_limit`` bounds the
         literals of one response, ``answer_limit`` the octets of all that ``sink`` takes. ``permit`` is
         asked just before the first byte leaves, and again before each further piece of a literal. ``answer``
-        turns the argument of a continuation request into the line to send (ValueError: none is left).
+        turns the argument of a continuation request into the line to send (ValueError: none is left;
+        None: nothing is to be sent).
 
         The future gives the tagged response; its exceptions are ConnectionLost and NotPermitted.
         Raises VerbNotAllowed: the command is not on the allow-list; ConnectionLost: there is no connection.
@@ -195,21 +221,57 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise ValueError("a command is one line")
         with self._watch:
-            if self.Terminate:
-                raise ConnectionLost(self._ended, begun=False)
-            command = _Command(self, line)
+            command = self._new_command(line)
             command.literal = literal
             command.literal_limit = literal_limit
             command.answer_limit = answer_limit
             command.sink = sink
             command.permit = permit or command.permit
             command.answer = answer
-            if not self.tagged_commands:
+            self._enqueue(command)
+        return command.future
+
+    def _new_command(self, line: bytes) -> _Command:
+        if self.Terminate:
+            raise ConnectionLost(self._ended, begun=False)
+        return _Command(self, line)
+
+    def _enqueue(self, command: _Command) -> None:
+        if not self.tagged_commands:
+            self._note_progress()
+            self._watch.notify_all()
+        self.tagged_commands[command.tag] = command
+        self._outgoing.put(command)
+
+    def submit_idle(self) -> Idling:
+        """Send IDLE; the server's news go to ``listener``. No other command may follow before its end.
+
+        Raises VerbNotAllowed, ConnectionLost.
+        """
+        self._guard(b"IDLE")
+        with self._watch:
+            command = self._new_command(b"IDLE")
+            self._idling = idling = Idling(command, self._done)
+            command.answer = self._rest
+            self._enqueue(command)
+        return idling
+
+    def _rest(self, _argument: bytes) -> None:
+        """Take the ``+`` of an IDLE: from now on silence is no fault."""
+        with self._watch:
+            if self._idling is not None and not self._idling.command.rests:
+                self._idling.command.rests = True
+                self._idling.begin()
+
+    def _done(self) -> None:
+        with self._watch:
+            if self._idling is not None and self._idling.command.rests:
+                self._guard(b"DONE")
+                self._idling.command.rests = False
+                self._idling.command.answer = lambda _argument: None
                 self._note_progress()
                 self._watch.notify_all()
-            self.tagged_commands[command.tag] = command
-            self._outgoing.put(command)
-        return command.future
+                self._outgoing.put(b"DONE\r\n")
 
     def _get_capabilities(self) -> None:
         """Read the capabilities: from the greeting's response code where it has one, else by asking."""
@@ -251,6 +313,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
 
     def close(self) -> None:
         """Say LOGOUT without waiting for the answer, and end the connection and its threads. Never raises."""
+        self._done()
         with contextlib.suppress(ConnectionLost):
             self.submit(b"LOGOUT")
         self._outgoing.put(None)
@@ -385,7 +448,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
     def _handler(self) -> None:
         with self._watch:
             while not self.Terminate:
-                if not self.tagged_commands:
+                if all(isinstance(c, _Command) and c.rests for c in self.tagged_commands.values()):
                     self._watch.wait()
                     continue
                 deadline = min(self._sign_at + self.resp_timeout, self._progress_at + SLOWEST * self.resp_timeout)
@@ -440,6 +503,7 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
             self._sign_at = time.monotonic()
         else:
             self._count_unsolicited(parts)
+            self.listener(parts)
 
     def _count_unsolicited(self, parts: Parts) -> None:
         self._unsolicited += sum(map(len, parts)) + 2
@@ -474,7 +538,9 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
 
     def _take_continuation(self, argument: bytes) -> None:
         if self._answering is not None and self._answering.answer is not None:
-            self._outgoing.put(self._answering.answer(argument) + b"\r\n")
+            line = self._answering.answer(argument)
+            if line is not None:
+                self._outgoing.put(line + b"\r\n")
         elif self._awaiting is not None:
             self._awaiting.continue_literal(True)
 

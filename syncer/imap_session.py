@@ -30,7 +30,7 @@ from syncer.errors import (
     SyncError,
     Unavailable,
 )
-from syncer.imap_client import ANSWER_LIMIT, LITERAL_LIMIT, ConnectionLost, ImapClient, Reply, Sink
+from syncer.imap_client import ANSWER_LIMIT, LITERAL_LIMIT, ConnectionLost, Idling, ImapClient, Reply, Sink
 from syncer.imap_connect import Endpoint, connect
 from syncer.imap_responses import MAX_LINE, Parts
 from syncer.imap_utils import (
@@ -103,6 +103,20 @@ class _Examined:
             self.exists = number(line[2:-7])
             return True
         return line[:8].upper() == b"* FLAGS " or line.upper().endswith(b" RECENT")
+
+
+class Idle:
+    """An IDLE that stands."""
+
+    def __init__(self, idling: Idling, ended: Future[None]) -> None:
+        self._idling = idling
+        self.ended = ended
+        """Settled when the server has ended it: by our DONE, or by itself. Raises Unavailable, Throttled."""
+
+    def done(self) -> None:
+        """End it, and wait for the server's word that it has. Raises Unavailable, Throttled."""
+        self._idling.done()
+        self.ended.result()
 
 
 class ImapSession:
@@ -258,6 +272,26 @@ class ImapSession:
     def noop(self) -> None:
         """Ask for an answer. Raises Unavailable, Throttled."""
         self._expect_ok(self._reply(self._submit(b"NOOP")), "NOOP")
+
+    def listen(self, listener: Callable[[Parts], None]) -> None:
+        """Have ``listener`` hear, in the reader's thread, what the server says that no command asked for."""
+        self._client.listener = listener
+
+    def idle(self) -> Idle:
+        """Begin to IDLE (RFC 2177): the server says by itself what is new, to ``listen``.
+
+        Raises Unavailable (also: it refused), Throttled.
+        """
+        try:
+            idling = self._client.submit_idle()
+            idling.begun.result()
+        except ConnectionLost as lost:
+            raise _lost(self._dialect, lost) from None
+        ended = self._then(idling.ended, lambda reply: self._expect_ok(reply, "IDLE"))
+        if ended.done():
+            ended.result()
+            raise Unavailable(self._side, "the server ended IDLE by itself")
+        return Idle(idling, ended)
 
     def uid_search(self, criteria: str) -> UidSet:
         """Return the UIDs that match. Raises Unavailable, Throttled."""

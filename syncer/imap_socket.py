@@ -39,7 +39,7 @@ class TlsSocket:
         raw = _connect(host, port, timeout)
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _keep_alive(raw)
             self._sock = context.wrap_socket(raw, server_hostname=host)
         except BaseException:
             raw.close()
@@ -112,6 +112,14 @@ class TlsSocket:
         poll = select.poll()
         poll.register(self._fd, events)
         poll.poll(1000)  # wakes at once when the socket is shut down
+
+
+def _keep_alive(raw: socket.socket) -> None:
+    """Have the system ask in silence whether the other end is there, often enough for home routers to remember us."""
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
+            raw.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _connect(host: str, port: int, timeout: float) -> socket.socket:

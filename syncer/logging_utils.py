@@ -16,6 +16,7 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 ROOT_NAME = "syncer"
 _formatter: LambdaPowertoolsFormatter | None = None
+_handler: logging.Handler | None = None
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -56,7 +57,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
 
     May be called again: the last call holds.
     """
-    global _formatter
+    global _formatter, _handler
     _formatter = LambdaPowertoolsFormatter(
         datefmt="%Y-%m-%dT%H:%M:%S.%F%z",
         utc=True,
@@ -65,19 +66,24 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
         location=None,
         service=ROOT_NAME,
     )
-    handler = _Handler(stream)
-    handler.setFormatter(_formatter)
+    _handler = _Handler(stream)
+    _handler.setFormatter(_formatter)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT_NAME).setLevel(level)
 
 
 def bind(**fields: object) -> None:
     """Put ``fields`` (``run_id``) into every line from now on; None takes one out again."""
-    if _formatter is not None:
+    if _formatter is None or _handler is None:
+        return
+    _handler.acquire()  # another thread may be making a line of these very fields
+    try:
         _formatter.append_keys(**{key: value for key, value in fields.items() if value is not None})
         _formatter.remove_keys([key for key, value in fields.items() if value is None])
+    finally:
+        _handler.release()
 
 
 def log_event(logger: logging.Logger, level: int, event: str, **fields: object) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
 from syncer.clocks import elapsed
 from syncer.commands.common import load, pinger, running, settings_help
-from syncer.cycle import exit_code
+from syncer.config import Config
+from syncer.cycle import Runner, exit_code
+from syncer.cycle_state import Summary
 from syncer.daemon import Stopper, run_for_ever, run_watched
 from syncer.health import HealthFile
 from syncer.model import EXIT_BUG
@@ -35,6 +39,8 @@ def run_once(dry_run: bool) -> None:
 def daemon(dry_run: bool) -> None:
     """Run a cycle every SYNC_INTERVAL_SECONDS, until SIGTERM or SIGINT.
 
+    With SYNC_IDLE=true also within seconds of the arrival of mail.
+
     \b
     Example:
       SYNC_INTERVAL_SECONDS=60 syncer daemon
@@ -44,5 +50,29 @@ def daemon(dry_run: bool) -> None:
     watchers = pinger(config)
     if config.health_file is not None:
         watchers.append(HealthFile(config.health_file, config.sync_interval_seconds, elapsed))
-    with running(config, stopper, dry_run=dry_run, watchers=watchers) as runner:
-        run_for_ever(runner.run, stopper, config.sync_interval_seconds, watchers)
+    with (
+        running(config, stopper, dry_run=dry_run, watchers=watchers) as runner,
+        _cycles(runner, config, stopper) as cycle,
+    ):
+        run_for_ever(cycle, stopper, config.sync_interval_seconds, watchers)
+
+
+@contextmanager
+def _cycles(runner: Runner, config: Config, stopper: Stopper) -> Iterator[Callable[[], Summary]]:
+    """Yield what runs one cycle; with SYNC_IDLE, while new mail wakes the daemon."""
+    if not config.sync_idle:
+        yield runner.run
+        return
+    from syncer.idle_watch import IdleWatch
+
+    with IdleWatch(runner.sign_in_to_source, config.gmail_source_folder, stopper.wake) as watch:
+
+        def cycle() -> Summary:
+            summary = None
+            try:
+                summary = runner.run()
+            finally:
+                watch.ended(summary)
+            return summary
+
+        yield cycle

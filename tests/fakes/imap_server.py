@@ -50,6 +50,10 @@ class ImapServer(Face):
         self.handshake_failures: list[str] = []
         self.connections = 0
         """How many were accepted."""
+        self.announces = True
+        """A connection in IDLE is told of what arrives."""
+        self.announced: list[bytes] = []
+        """What connections in IDLE were told besides; see ``announce``."""
         self._check_token = check_token
         self._tls = tls
         self._settle = settle
@@ -82,12 +86,25 @@ class ImapServer(Face):
         """Add a fault. What it returns counts how often it ``fired``."""
         return self.faults.add(Fault(when, do, times))
 
+    def announce(self, octets: bytes) -> None:
+        """Say this to every connection that is in IDLE now."""
+        self.announced.append(octets)
+        self._wake_all()
+
     def mailbox(self, name: str) -> Mailbox:
         """Return a mailbox. Raises KeyError: there is none."""
         found = self.mailboxes.get(name)
         if found is None:
             raise KeyError(name)
         return found
+
+    @property
+    def connections_in_idle(self) -> int:
+        """Return how many of the connections that are open now are in IDLE."""
+        with self._lock:
+            open_now = set(self._wires)
+        last = {one.connection: one.verb for one in list(self.commands)}
+        return sum(last.get(number) == "IDLE" for number in open_now)
 
     def verbs(self, connection: int | None = None) -> list[str]:
         """Return the verbs received, in order, of one connection or of all."""

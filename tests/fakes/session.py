@@ -63,7 +63,7 @@ class Session:
         line = shown(verb, segments)
         self._server.record(self._context.number, verb, line)
         if answer:
-            return self.send(tag, answer) if answer.tagged else None
+            return self.send(tag, answer)
         try:
             parsed = parse(segments)
             self._check_state(parsed)
@@ -193,19 +193,32 @@ class Session:
     def _idle(self, parsed: Parsed) -> Answer:
         verbs.arguments(parsed.args, 0)
         self.wire.write(f"+ {self._server.idling}\r\n".encode())
+        told = len(self._server.announced)
         while True:
-            for response in self._context.open_view().news():
-                self.wire.write(b"".join(response.octets()))
+            if self._server.announces:
+                for response in self._context.open_view().news():
+                    self.wire.write(b"".join(response.octets()))
+            for octets in self._server.announced[told:]:
+                self.wire.write(octets)
+                told += 1
             line = self.wire.line_or_wake()
             if line is not None:
                 break
         self._server.record(self._context.number, "DONE" if line.upper() == b"DONE" else "?", line.decode("latin-1"))
         if line.upper() != b"DONE":
             raise Malformed("IDLE ends with DONE")
-        return Answer(self._server.ok("IDLE"))
+        seen = Occurrence(self._context.number, "DONE", "DONE", None, lambda uid: False)
+        answer = Answer(self._server.ok("IDLE"))
+        fault = self._server.faults.pick(seen, literal=False)
+        if fault is None:
+            return answer
+        carry_out(fault, self, parsed.tag, lambda: answer)
+        return Answer("")
 
     def send(self, tag: str, answer: Answer) -> None:
-        """Send an answer. Raises Hangup: it was the last one."""
+        """Send an answer; one without text has been sent. Raises Hangup: it was the last one."""
+        if not answer.tagged:
+            return
         answer = self._server.last_word(self._context, answer)
         for octets in answer.octets(tag):
             self.wire.write(octets)

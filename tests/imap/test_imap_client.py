@@ -80,6 +80,16 @@ def taking(into: list[list[bytes]]) -> Callable[[Parts], bool]:
     return take
 
 
+# The connection.
+
+
+def test_the_system_asks_whether_the_other_end_is_still_there(gmail: FakeGmail, connect: Connect) -> None:
+    sock = connect(gmail.port).sock._sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 120
+
+
 # Greeting and capabilities.
 
 

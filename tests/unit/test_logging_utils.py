@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,3 +159,33 @@ def test_text_that_is_not_ascii_stays_one_line_and_readable_json(stream: io.Stri
     log_event(logger, logging.INFO, "folder", mailbox="Gr\u00f6\u00dfe \u2028 \u53d7\u4fe1")
     assert stream.getvalue().count("\n") == 1
     assert json.loads(stream.getvalue())["mailbox"] == "Gr\u00f6\u00dfe \u2028 \u53d7\u4fe1"
+
+
+def test_fields_may_be_bound_while_another_thread_logs(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the daemon does: a cycle begins while the connection in IDLE is lost."""
+    set_up("INFO", stream)
+
+    def talk() -> None:
+        for _ in range(10_000):
+            log_event(logger, logging.INFO, "idle_lost")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        talking = threading.Thread(target=talk)
+        talking.start()
+        while talking.is_alive():
+            bind(run_id="one", another="two")
+            bind(run_id=None, another=None)
+    finally:
+        sys.setswitchinterval(interval)
+        talking.join()
+    assert capsys.readouterr().err == ""
+    assert len(lines(stream)) == 10_000
+
+
+def test_a_line_may_leave_out_what_is_bound(stream: io.StringIO) -> None:
+    set_up("INFO", stream)
+    bind(run_id="one")
+    log_event(logger, logging.INFO, "idle_lost", run_id=None)
+    assert "run_id" not in lines(stream)[0]

@@ -1,0 +1,123 @@
+"""A daemon lives through thousands of cycles of bad luck: nothing lost, nothing doubled, and it does not grow.
+
+``SOAK_CYCLES`` and ``SOAK_SEED`` say for how long and which luck (`make soak`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from syncer.cycle_state import Summary
+from syncer.daemon import run_for_ever
+from syncer.demo.certificates import Certificates
+from syncer.model import Outcome
+from tests.soak.service import Footprint, Service, service
+from tests.soak.storm import Storm
+from tests.stack.pair import letter, until
+
+CYCLES: Final = int(os.environ.get("SOAK_CYCLES", "150"))
+SEED: Final = int(os.environ.get("SOAK_SEED", "1"))
+STORM: Final = 20
+"""Cycles in a row in which things go wrong; those after them are calm."""
+CALM: Final = 5
+GROWTH_BLOCKS: Final = 4_000
+"""Of half a million: what only some errors need (botocore's shapes, say) comes once, at any time."""
+GROWTH_KILOBYTES: Final = 16 << 10
+
+
+class Life:
+    """Runs cycles, storms and calms in turns, and looks at what is left in between."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.storm = Storm(service, SEED)
+        self.outcomes: Counter[str] = Counter()
+        self.footprints: list[Footprint] = []
+        """At the end of each calm."""
+        self.cycles = 0
+        self.letters = 0
+        self.copied = 0
+
+    def cycle(self) -> Summary:
+        """Run one cycle in the weather of the day; a mistake of the test's own is no bug to be lived with."""
+        try:
+            return self._cycle()
+        except Exception:
+            self.service.stopper.say()
+            raise
+
+    def _cycle(self) -> Summary:
+        place = self.cycles % (STORM + CALM)
+        self.cycles += 1
+        if place < STORM:
+            for _ in range((0, 0, 1, 3)[self.cycles % 4]):
+                self.letters += 1
+                self.service.deliver(letter(self.letters))
+            self.storm.before_a_cycle()
+        else:
+            self.storm.calm()
+            self.service.heal()
+        summary = self._run()
+        if place < STORM:
+            self.storm.after_a_cycle()
+        elif summary.outcome is not Outcome.OK:
+            self._fail(f"a calm cycle did not end well: {summary}")
+        if place == STORM + CALM - 1:
+            self._look()
+            if self.cycles >= CYCLES:
+                self.service.stopper.say()
+        return summary
+
+    def _run(self) -> Summary:
+        summary: Summary | None = None
+        try:
+            summary = self.service.runner.run()
+        finally:
+            self.service.watch.ended(summary)
+            self.outcomes[str(summary.outcome) if summary is not None else "bug"] += 1
+        return summary
+
+    def _look(self) -> None:
+        """Compare the mailboxes, and measure once everything is quiet."""
+        service = self.service
+        missing = Counter(service.delivered) - Counter(service.copies())
+        extra = Counter(service.copies()) - Counter(service.delivered)
+        if missing or extra:
+            self._fail(f"{missing.total()} lost, {extra.total()} doubled")
+        self.copied += len(service.delivered)
+        until(lambda: service.source.connections_in_idle == 1)
+        service.sweep()
+        until(lambda: service.source.open_connections == 1 and service.destination.open_connections == 0)
+        self.footprints.append(Footprint.now())
+
+    def report(self) -> str:
+        """Return what was lived through."""
+        faults = sum(self.storm.seen.values())
+        return f"{self.cycles} cycles, {self.copied} messages, {faults} faults, outcomes {dict(self.outcomes)}"
+
+    def _fail(self, what: str) -> None:
+        self.service.stopper.say()
+        pytest.fail(f"cycle {self.cycles}, seed {SEED}: {what}; {dict(self.storm.seen)}", pytrace=False)
+
+
+def test_it_lives_through_anything_and_does_not_grow(
+    certificates: Certificates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with service(certificates, tmp_path) as made:
+        life = Life(made)
+        run_for_ever(life.cycle, made.stopper, 0.02, clock=made.weather.elapsed)
+    early, late = life.footprints[len(life.footprints) // 3], life.footprints[-1]
+    with capsys.disabled():
+        sys.stdout.write(f"\nsoak: {life.report()}\n      {early}\n      {late}\n")
+    assert life.outcomes["bug"] == 0
+    assert life.outcomes["ok"] < 0.9 * life.cycles  # the weather was as bad as it should be
+    assert late.blocks - early.blocks < GROWTH_BLOCKS
+    assert late.resident_kilobytes - early.resident_kilobytes < GROWTH_KILOBYTES
+    assert late.threads <= early.threads + 2
+    assert late.descriptors <= early.descriptors + 4
