@@ -51,7 +51,10 @@ def test_mail_is_copied_when_it_arrives_long_before_the_interval(pair: FakePair)
     assert pair.copies() == [letter(1), letter(2), letter(3)]
     assert names(events) == ["idle_started"]
     assert [event for event in events if event["event"] == "idle_started" and "run_id" in event] == []
-    assert pair.source.verbs()[-2:] == ["DONE", "LOGOUT"]
+    # The LOGOUT of the last cycle is not waited for, and may come between.
+    verbs = pair.source.verbs()
+    assert verbs.count("DONE") == 1
+    assert "LOGOUT" in verbs[verbs.index("DONE") :]
     assert pair.source.violations == []
 
 
