@@ -1,4 +1,4 @@
-"""What the engine relies on in a store: the same tests for the one in memory and for DynamoDB."""
+"""What the engine relies on in a store: the same tests for memory, moto and the stand-in on the wire."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from syncer.model import (
     Write,
 )
 from syncer.uid_set import UidSet
+from tests.fakes.dynamodb import FakeDynamoDB
 from tests.memory_state import MemoryState, MemoryTable
 
 Store = MemoryState | DynamoDBState
@@ -58,13 +59,22 @@ def dynamodb() -> Iterator[Any]:
         client.close()
 
 
-@pytest.fixture(params=["memory", "dynamodb"])
+@pytest.fixture(scope="module")
+def on_the_wire() -> Iterator[Any]:
+    """A client of the stand-in that speaks DynamoDB's protocol."""
+    with FakeDynamoDB() as server:
+        client = make_client("eu-central-1", server.url)
+        yield client
+        client.close()
+
+
+@pytest.fixture(params=["memory", "dynamodb", "on_the_wire"])
 def new_store(request: pytest.FixtureRequest) -> NewStore:
     """Make stores that share one table, as several runs do."""
     if request.param == "memory":
         records = MemoryTable()
         return lambda: MemoryState(records, lease_seconds=LEASE_SECONDS)
-    client = request.getfixturevalue("dynamodb")
+    client = request.getfixturevalue(request.param)
     table = f"state-{uuid.uuid4()}"
     assert create_table(client, table) is True
     partition = partition_key("A@gmail.test", "b@outlook.test")

@@ -7,9 +7,11 @@ that is DONE stays so, the watermark never goes back, and who has no lease write
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -19,6 +21,7 @@ from syncer.dynamodb_state import DynamoDBState, create_table, make_client, part
 from syncer.errors import LeaseHeld, LeaseLost
 from syncer.model import Claim, Duplicate, Identity, Lease, MessageKey, NotFound, Reclaim, Status, Watermark, Write
 from tests.contract.test_state_store import LEASE_SECONDS, UV, claimed, confirmation, failure, key, unclaim
+from tests.fakes.dynamodb import FakeDynamoDB
 from tests.memory_state import MemoryState, MemoryTable
 
 UIDS = st.integers(1, 4)
@@ -151,7 +154,20 @@ class Stores(RuleBasedStateMachine):
         assert marks == {self.last_uid} or max(marks) <= self.last_uid
 
 
-def test_both_stores_agree_whatever_two_runs_do() -> None:
+@contextmanager
+def moto() -> Iterator[str | None]:
+    with mock_aws():
+        yield None
+
+
+@contextmanager
+def on_the_wire() -> Iterator[str | None]:
+    with FakeDynamoDB() as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("dynamodb", [moto, on_the_wire])
+def test_both_stores_agree_whatever_two_runs_do(dynamodb: Callable[[], AbstractContextManager[str | None]]) -> None:
     quick = settings(
         max_examples=40,
         stateful_step_count=30,
@@ -159,8 +175,8 @@ def test_both_stores_agree_whatever_two_runs_do() -> None:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    with mock_aws():
-        Stores.client = make_client("eu-central-1")
+    with dynamodb() as url:
+        Stores.client = make_client("eu-central-1", url)
         try:
             run_state_machine_as_test(Stores, settings=quick)
         finally:

@@ -7,6 +7,8 @@ session, acting  one connection: reads commands and executes them; what each fau
 verbs, face      what each command does; what providers may do differently
 rewriting        what Exchange makes of a message that was appended
 wire, commands, mailboxes, answers, search, names    the parts of the protocol, one each
+dynamodb         DynamoDB's protocol over tables in memory; _expressions: its conditions and updates; _faults:
+                 what networks and AWS do to requests; _proxy: the same faults before another stand-in
 relay            a TCP relay that delays, cuts and swallows
 raw_client       a client that sends what it is told
 fixtures         all this as pytest fixtures

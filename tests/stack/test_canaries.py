@@ -11,7 +11,7 @@ import pytest
 
 from syncer.demo.authority import HTML_WELCOME_PAGE, SERVER_BUSY, Answer
 from syncer.model import Side
-from tests.fakes.dynamodb_proxy import Answer as Refusal
+from tests.fakes.dynamodb_faults import Answer as Refusal
 from tests.fakes.dynamodb_proxy import DynamoDBProxy
 from tests.fakes.faults import ERROR_11, FOREVER, Bye, Close, LoseReply, Reply, on, throttled
 from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter, parsed, until

@@ -41,7 +41,7 @@ from syncer.model import (
     Write,
 )
 from syncer.uid_set import UidSet
-from tests.fakes.dynamodb_proxy import (
+from tests.fakes.dynamodb_faults import (
     CONFLICT,
     DENIED,
     IN_PROGRESS,
@@ -49,7 +49,6 @@ from tests.fakes.dynamodb_proxy import (
     THROTTLED,
     Answer,
     Delay,
-    DynamoDBProxy,
     Fault,
     Hang,
     Late,
@@ -59,6 +58,7 @@ from tests.fakes.dynamodb_proxy import (
     Reset,
     cancelled,
 )
+from tests.fakes.dynamodb_proxy import DynamoDBProxy
 
 NOW = 1_795_345_849.125
 REGION = "eu-central-1"
