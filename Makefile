@@ -17,10 +17,10 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test fuzz schedules lint check bench lock clean
+.PHONY: help demo test fuzz schedules lint check bench bench-full lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
 	@echo "Another Python (3.11 or newer): make PYTHON=python3.13 VENV=.venv-3.13 test"
 
 demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own and sample mail
@@ -48,8 +48,11 @@ lint: $(VENV)/.dev ## style, types, and which module may import which
 
 check: lint test ## lint, then test
 
-bench: $(VENV)/.dev ## copy a mailbox with this program and with mbsync, and compare
+bench: $(VENV)/.dev ## how fast this program, mbsync and a probe copy the same mail, in some minutes
 	@$(RUN) bench.copy_speed $(BENCH_OPTIONS)
+
+bench-full: $(VENV)/.dev ## the same with a backlog of 100,000 messages, in an hour or so
+	@$(RUN) bench.copy_speed --full $(BENCH_OPTIONS)
 
 lock: ## pin again what the .in files ask for (LOCK_OPTIONS=--upgrade for newer versions)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or UV=path/to/uv" >&2; exit 1; }
