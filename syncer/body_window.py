@@ -19,7 +19,7 @@ from syncer.ports import Clock, Source
 
 WINDOW_OCTETS: Final = 24 << 20
 """Octets of message bodies held at once."""
-WINDOW_MESSAGES: Final = 128
+WINDOW_MESSAGES: Final = 512
 _REFILL: Final = 0.75
 """Nothing is asked for until so much of the window is free that a flight of several is worth a command."""
 

@@ -64,8 +64,12 @@ from syncer.refusals import Refusals
 from syncer.sync_plan import Blame
 
 MAX_WRITES: Final = 33
-"""Writes in one commit: each is at most three of the hundred actions that a transaction may have."""
-MAX_CONFIRMATIONS: Final = 50
+"""Writes in one commit that are no claims: each is at most three of the hundred actions that a transaction may have."""
+MAX_CLAIMS: Final = 49
+"""In one commit, less what else is written: each is two of its actions, and the watermark is one."""
+MAX_CONFIRMATIONS: Final = 100
+MAX_EVENTS: Final = 32
+"""Taken at a time, before the next commit may start: nothing else is to wait for DynamoDB."""
 _TICK: Final = 0.5
 
 
@@ -197,7 +201,9 @@ class CopyFlow:
         except Empty:
             return
         event()
-        while not events.empty():
+        for _ in range(MAX_EVENTS):
+            if events.empty():
+                return
             events.get(timeout=_TICK)()
 
     def _call(self, spawn: Spawn, call: Callable[[], object], then: Callable[[Future[object]], None]) -> None:
@@ -241,7 +247,8 @@ class CopyFlow:
         writes = self._parts.ledger.take(MAX_WRITES)
         claimed: list[Item] = []
         if not self._stopping():
-            for _ in range(self._parts.pace.take(min(len(self._ready), MAX_WRITES - len(writes)))):
+            room = MAX_CLAIMS - (3 * len(writes) + 1) // 2
+            for _ in range(self._parts.pace.take(max(0, min(len(self._ready), room)))):
                 item = self._ready.popleft()
                 claimed.append(item)
                 writes.append(self._claim(item))

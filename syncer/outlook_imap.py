@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -210,17 +210,28 @@ class OutlookMailbox:
 
         What the server does not grant is done without. Raises AuthError.
         """
-        while len(self._lanes) < min(self._connections, messages):
-            session: ImapSession | None = None
-            try:
-                session = self._connect()
-                session.status(self._mailbox)  # here too an OK to AUTHENTICATE proves nothing
-            except (Unavailable, Throttled):
-                if session is not None:
-                    session.close()
-                self._connections = len(self._lanes)
-            else:
-                self._lanes.append(_Lane(session))
+        more = min(self._connections, messages) - len(self._lanes)
+        if more <= 0:
+            return
+        # All at once: a connection takes five round trips, and the first one is idle meanwhile.
+        with ThreadPoolExecutor(more, "connect") as pool:
+            asked = [pool.submit(self._further) for _ in range(more)]
+        granted = [lane for lane in (opening.result() for opening in asked) if lane is not None]
+        self._lanes += granted
+        if len(granted) < more:
+            self._connections = len(self._lanes)
+
+    def _further(self) -> _Lane | None:
+        """Return one connection more; None if the server does not grant it. Raises AuthError."""
+        session: ImapSession | None = None
+        try:
+            session = self._connect()
+            session.status(self._mailbox)  # here too an OK to AUTHENTICATE proves nothing
+        except (Unavailable, Throttled):
+            if session is not None:
+                session.close()
+            return None
+        return _Lane(session)
 
     def probe(self) -> None:
         """Prove that the mailbox still can be reached. Raises Unavailable, Throttled."""
