@@ -26,7 +26,7 @@ from functools import partial
 from queue import Empty
 from typing import Final, Protocol
 
-from syncer.body_window import WINDOW_MESSAGES, BodyWindow
+from syncer.body_window import WINDOW_MESSAGES, BodyWindow, DailyBudget
 from syncer.copy_job import Item, Job, Tally, log_item
 from syncer.errors import (
     LeaseLost,
@@ -37,6 +37,7 @@ from syncer.errors import (
     SideError,
     StateUnavailable,
     SyncError,
+    Throttled,
     Unavailable,
 )
 from syncer.fingerprint import fingerprint
@@ -95,6 +96,7 @@ class FlowParts:
     tally: Tally
     clock: Clock
     pace: Pace
+    budget: DailyBudget
     new_token: Callable[[], str]
     stop: StopSignal
     spawn_commit: Spawn
@@ -119,7 +121,9 @@ class CopyFlow:
         self._bodies = BodyWindow(
             parts.source,
             parts.clock,
+            parts.budget,
             parts.events.put,
+            ahead=lambda: parts.pace.ahead,
             on_body=self._make_ready,
             on_refused=partial(self._suspect, Side.SOURCE),
             on_error=self._end_with,
@@ -147,6 +151,8 @@ class CopyFlow:
             self._turn()
         for side in Side:
             self._judge_at_the_end(side)
+        if self._bodies.budget_is_spent:
+            self._end_with(budget_is_spent())
         for key, identity, first in self.likeness.settled_twins():
             self._parts.ledger.duplicate(key, identity, first)
         self._turn()
@@ -184,7 +190,7 @@ class CopyFlow:
             return True
         if (self._copied and self._can_confirm()) or (len(self._parts.ledger) and self._can_commit()):
             return True
-        return self.unfinished and not self._stopping()
+        return bool(self._ready or self._bodies.has_more) and not self._stopping()
 
     def _can_commit(self) -> bool:
         """Tell whether records may be written: DynamoDB answers, and the lease is ours."""
@@ -476,3 +482,12 @@ class CopyFlow:
 
     def _log(self, item: Item, level: int, event: str, **fields: object) -> None:
         log_item(item, level, event, self._parts.clock.elapsed(), **fields)
+
+
+def budget_is_spent() -> Throttled:
+    """Return the error that ends a cycle which fetched all that may be fetched in a day."""
+    return Throttled(
+        Side.SOURCE,
+        "GMAIL_DAILY_BYTES were fetched today, and the rest waits for tomorrow (UTC): raise it if that is too few",
+        0.0,
+    )

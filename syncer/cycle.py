@@ -204,6 +204,7 @@ def _engine_settings(config: Config) -> EngineSettings:
         in_doubt_settle_seconds=config.in_doubt_settle_seconds,
         lease_seconds=config.lease_seconds,
         messages_per_second=config.outlook_max_messages_per_second,
+        daily_bytes=config.gmail_daily_bytes,
         source_mailbox=config.gmail_source_folder,
         destination_mailbox=config.outlook_target_folder,
     )

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from syncer.errors import StateUnavailable
@@ -28,11 +28,13 @@ from syncer.model import (
     CopyUid,
     FailRecord,
     Fence,
+    Fetched,
     Fingerprint,
     Identity,
     LookBack,
     MessageKey,
     Side,
+    SlowedPace,
     Status,
     UidRecord,
     Watermark,
@@ -58,6 +60,10 @@ WATERMARK_OPTIONAL: Final = (
     "lookback_once",
     "lookback_reached",
     "wanted_since",
+    "pace",
+    "pace_at",
+    "fetched_day",
+    "fetched_bytes",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -82,6 +88,7 @@ UID_OPTIONAL: Final = (
 )
 """Attributes of a ``UID#`` record that go when the value has nothing to say."""
 
+_EPOCH: Final = date(1970, 1, 1)
 _LONGEST_ERROR: Final = 1000
 """Characters of ``last_error`` that are kept: it is for people, and an item holds at most 400 KB."""
 
@@ -154,6 +161,12 @@ def watermark_item(watermark: Watermark) -> Item:
         item["lookback_reached"] = number(watermark.look_back.reached)
     if watermark.wanted_since:
         item["wanted_since"] = number(watermark.wanted_since)
+    if watermark.slowed is not None:
+        item["pace"] = number(watermark.slowed.rate)
+        item["pace_at"] = moment(watermark.slowed.at)
+    if watermark.fetched is not None:
+        item["fetched_day"] = text(_day_text(watermark.fetched.day))
+        item["fetched_bytes"] = number(watermark.fetched.octets)
     return {name: value for name, value in item.items() if value != {"M": {}}}
 
 
@@ -245,6 +258,8 @@ def watermark_of(item: Item) -> Watermark:
             destination_mailbox=_text_of(item, "destination_mailbox"),
             look_back=_look_back_of(item),
             wanted_since=_float_or_none(item, "wanted_since") or 0.0,
+            slowed=_slowed_of(item),
+            fetched=_fetched_of(item),
         )
 
 
@@ -254,6 +269,21 @@ def _look_back_of(item: Item) -> LookBack | None:
         return None
     twice, once, reached = (_whole(item, f"lookback_{mark}") for mark in ("twice", "once", "reached"))
     return LookBack(at, twice, once, reached)
+
+
+def _slowed_of(item: Item) -> SlowedPace | None:
+    at = _moment_or_none(item, "pace_at")
+    return None if at is None else SlowedPace(float(item["pace"]["N"]), at)
+
+
+def _fetched_of(item: Item) -> Fetched | None:
+    if "fetched_day" not in item:
+        return None
+    return Fetched((date.fromisoformat(item["fetched_day"]["S"]) - _EPOCH).days, _whole(item, "fetched_bytes"))
+
+
+def _day_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).isoformat()
 
 
 def uid_record_of(item: Item) -> UidRecord:

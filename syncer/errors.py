@@ -87,11 +87,12 @@ class Unavailable(SideError):
 
 
 class Throttled(SideError):
-    """The side asked to be left alone for ``seconds``."""
+    """The side asked to be left alone for ``seconds``; with ``too_fast``, because of this program's pace."""
 
-    def __init__(self, side: Side, reason: str, seconds: float) -> None:
+    def __init__(self, side: Side, reason: str, seconds: float, *, too_fast: bool = False) -> None:
         super().__init__(side, reason)
         self.seconds = seconds
+        self.too_fast = too_fast
 
 
 class AuthError(SideError):

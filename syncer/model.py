@@ -159,6 +159,25 @@ class LookBack:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowedPace:
+    """The destination said that it was too fast; see ``pace``."""
+
+    rate: float
+    """Messages a second."""
+    at: float
+    """Since when; it recovers from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched from the source in one day, in UTC."""
+
+    day: int
+    """Days since the epoch."""
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """How far the source has been dealt with, and what is still open: the ``WATERMARK`` record.
 
@@ -196,6 +215,10 @@ class Watermark:
     """None before the first cycle."""
     wanted_since: float = 0.0
     """What arrived before this was left out when the program was first run, and is not missed."""
+    slowed: SlowedPace | None = None
+    """None while the destination bears the pace that is set."""
+    fetched: Fetched | None = None
+    """Counted where there is a limit to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,10 @@ class OutlookDialect:
     def classify(self, text: str) -> SyncError | None:
         """Return what these words stand for, if more than the one command they answer."""
         if match := _BACKOFF.search(text):
-            return Throttled(self.side, text, min(max(int(match[1]) / 1000, _MIN_BACKOFF), _MAX_BACKOFF))
-        if _THROTTLED.search(text):
-            return Throttled(self.side, text, _DEFAULT_BACKOFF)
+            seconds = min(max(int(match[1]) / 1000, _MIN_BACKOFF), _MAX_BACKOFF)
+            return Throttled(self.side, text, seconds, too_fast=True)
+        if match := _THROTTLED.search(text):
+            return Throttled(self.side, text, _DEFAULT_BACKOFF, too_fast="connections" not in match[0].lower())
         if _NOT_CONNECTED.search(text):
             return NotConnected(self.side, text)
         if "basic authentication is disabled" in text.lower():

@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from syncer.copy_flow import CopyFlow, FlowParts
+from syncer.body_window import DailyBudget
+from syncer.copy_flow import CopyFlow, FlowParts, budget_is_spent
 from syncer.copy_job import Item, Job, Tally
 from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, Summary, World
 from syncer.dry_run import DryRun
@@ -28,6 +29,7 @@ from syncer.errors import (
     SideError,
     StateUnavailable,
     SyncError,
+    Throttled,
 )
 from syncer.lease_keeper import LeaseKeeper
 from syncer.ledger import Ledger
@@ -36,7 +38,7 @@ from syncer.logging_utils import log_event
 from syncer.lookback import begin_look_back, find_missed
 from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage
 from syncer.outcomes import is_held, report
-from syncer.pace import Pace
+from syncer.pace import Pace, recovered, slowed_down
 from syncer.ports import Destination, Source
 from syncer.progress import Progress
 from syncer.resync import meet_new_uidvalidity
@@ -207,7 +209,7 @@ class SyncEngine:
         jobs = self._retries(cycle, there) + self._plan(cycle, [*reopened, *new])
         left: Outcome | None = None
         if cycle.pending or jobs:
-            left = self._why_not_now(cycle)
+            left = self._why_not_now(cycle, jobs)
             if left is None:
                 try:
                     destination = self._open_destination(cycle, flow)
@@ -223,10 +225,12 @@ class SyncEngine:
             left = self._world.stop()
         return left
 
-    def _why_not_now(self, cycle: CycleState) -> Outcome | None:
+    def _why_not_now(self, cycle: CycleState, jobs: Sequence[Job]) -> Outcome | None:
         """Return why the destination is not contacted although there is work for it; None: it is."""
         if is_held(cycle.found, Side.DESTINATION, cycle.started_at):
             return Outcome.THROTTLED
+        if jobs and not cycle.pending and not self._budget(cycle).allows(jobs[0].message.size):
+            return self._report(budget_is_spent(), cycle)
         return self._world.stop()
 
     def _make_flow(self, cycle: CycleState, source: Source) -> CopyFlow:
@@ -243,7 +247,8 @@ class SyncEngine:
                 ledger=cycle.ledger,
                 tally=cycle.tally,
                 clock=world.clock,
-                pace=Pace(self._settings.messages_per_second, world.clock.elapsed),
+                pace=self._pace(cycle),
+                budget=self._budget(cycle),
                 new_token=world.new_token,
                 stop=world.stop,
                 spawn_commit=world.spawn_commit,
@@ -252,6 +257,17 @@ class SyncEngine:
                 on_progress=world.on_progress,
             )
         )
+
+    def _budget(self, cycle: CycleState) -> DailyBudget:
+        return DailyBudget(self._settings.daily_bytes, cycle.progress, self._world.clock)
+
+    def _pace(self, cycle: CycleState) -> Pace:
+        """Return the pace that is set, or what is left of it after the destination found it too fast."""
+        limit = self._settings.messages_per_second
+        rate = recovered(limit, cycle.progress.slowed, self._world.clock.now())
+        if rate is None:
+            cycle.progress.slowed = None
+        return Pace(limit, self._world.clock.elapsed, rate)
 
     @staticmethod
     def _open_destination(cycle: CycleState, flow: CopyFlow) -> Destination:
@@ -315,7 +331,11 @@ class SyncEngine:
     def _report(self, error: SyncError, cycle: CycleState | None = None) -> Outcome:
         """Log what ended a cycle early, keep what a side asked for, and return the outcome."""
         hold = cycle.progress.hold if cycle is not None else None
-        outcome = report(error, self._world.clock.now(), hold)
+        now = self._world.clock.now()
+        outcome = report(error, now, hold)
+        if cycle is not None and isinstance(error, Throttled) and error.too_fast:
+            limit = self._settings.messages_per_second
+            cycle.progress.slowed = slowed_down(limit, cycle.progress.slowed, now)
         if outcome not in (Outcome.SOURCE_UNAVAILABLE, Outcome.DESTINATION_UNAVAILABLE):
             return outcome
         if cycle is not None and cycle.flow is not None and cycle.flow.refused_everything:
