@@ -84,6 +84,7 @@ def _bench(stack: ExitStack, options: argparse.Namespace) -> Bench:
         else [],
         rounds=options.rounds,
         backlog=options.messages,
+        cycle_seconds=options.cycle_seconds,
     )
 
 
@@ -94,6 +95,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=names, default=[], help="this one only; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="copies made by each program, in turns (3)")
     parser.add_argument("--messages", type=int, default=100_000, help="in the backlog (100000)")
+    parser.add_argument("--cycle-seconds", type=float, default=240, help="limit of a cycle of the backlog (240)")
     parser.add_argument("--only", choices=("syncer", "mbsync", "probe"), default="", help="measure one of them")
     parser.add_argument("--dynamodb-ms", type=float, default=5, help="what each request to DynamoDB takes (5)")
     parser.add_argument("--moto", action="store_true", help="with moto as DynamoDB, as the demo has it")

@@ -63,8 +63,14 @@ class Peer(Protocol):
         """Copy what is new; the first time for two users, that is everything. Raises RuntimeError: it failed."""
 
 
-def run(command: list[str], environment: Mapping[str, str], folder: Path, tells: str = "") -> Usage:
-    """Run one process in ``folder`` to its end and measure it.
+def run(
+    command: list[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    tells: str = "",
+    stop_after: float | None = None,
+) -> Usage:
+    """Run one process in ``folder`` to its end and measure it; ask it to end after so many seconds.
 
     ``tells`` is the event of its log that says how long it took. Raises RuntimeError, with its last words: it failed.
     """
@@ -75,8 +81,12 @@ def run(command: list[str], environment: Mapping[str, str], folder: Path, tells:
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
+        asking = threading.Timer(stop_after or 0.0, process.terminate)
+        if stop_after is not None:
+            asking.start()
         with _watched_memory(process.pid) as (peak, readings):
             _, status, usage = os.wait4(process.pid, 0)
+        asking.cancel()
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     said = log.read_text(errors="replace")
@@ -206,10 +216,10 @@ class Syncer:
         work = Work("nobody@mail.example", 1, "nobody@copy.example", 1)
         run(Program.command("table", "create"), self._environment(work), self._work / "table")
 
-    def copy(self, work: Work) -> Usage:
+    def copy(self, work: Work, stop_after: float | None = None) -> Usage:
         """Run one cycle; the records of other users are in the same table, and out of its way."""
         own = self._work / work.destination_user
-        return run(Program.command("run-once"), self._environment(work), own, "cycle_finished")
+        return run(Program.command("run-once"), self._environment(work), own, "cycle_finished", stop_after)
 
     def _environment(self, work: Work) -> dict[str, str]:
         ports = {"GMAIL_IMAP_PORT": str(work.source_port), "OUTLOOK_IMAP_PORT": str(work.destination_port)}

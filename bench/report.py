@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from bench.cases import Case, Measured, Results
-from bench.peers import Mbsync
+from bench.peers import Mbsync, last_event
 
 _COLUMNS: Final = (
     "work",
@@ -56,6 +56,8 @@ class Report:
     def add(self, case: Case, results: Results) -> None:
         """Take what a case measured."""
         for part, programs in results.items():
+            if part == "cycles":  # several make one copy: told in words
+                continue
             rows = [_row(f"{case.title}{_PARTS[part]}", name, measured) for name, measured in programs.items()]
             for row in rows:
                 print(" ".join(_cells(row, rows)), file=sys.stderr)
@@ -63,7 +65,7 @@ class Report:
         if "far" in results:
             self._notes += list(_round_trips(results))
         if case.long:
-            self._notes += list(_memory(results["copy"]))
+            self._notes += list(_memory(results))
 
     def markdown(self) -> str:
         """Return the table."""
@@ -153,12 +155,19 @@ def _round_trips(results: Results) -> Iterator[str]:
     yield ""
 
 
-def _memory(results: dict[str, Measured]) -> Iterator[str]:
+def _memory(results: Results) -> Iterator[str]:
     """Yield memory over time, in tenths of the run."""
-    for program, measured in results.items():
+    for program, measured in results["copy"].items():
         readings = measured.usages[0].memory
         tenths = [readings[len(readings) * tenth // 10] for tenth in range(10)] if readings else []
         yield f"Memory of {program} over time, MB: {', '.join(f'{reading:.0f}' for reading in tenths)}."
+    for program, measured in results["cycles"].items():
+        each = ", ".join(
+            f"{last_event(usage.output, 'cycle_finished')['copied']} in {usage.seconds:.0f} s"
+            for usage in measured.usages
+        )
+        peak = max(usage.peak_megabytes for usage in measured.usages)
+        yield f"In successive cycles {program} copied {each}; peak {peak:.0f} MB."
     yield ""
 
 
