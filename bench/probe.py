@@ -103,9 +103,6 @@ def copy(options: argparse.Namespace, context: ssl.SSLContext) -> int:
     source.send()
     user, port = options.destination_user, options.destination_port
     sinks = [Connection("localhost", port, user, options.password, context) for _ in range(options.connections)]
-    sinks[0].put(b"x CREATE %b\r\n" % options.folder.encode())
-    sinks[0].send()
-    sinks[0].wait_for(b"x ")
     _pass_on(source, sinks, dates, options.folder.encode())
     for connection in (source, *sinks):
         connection.sock.close()

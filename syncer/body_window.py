@@ -18,9 +18,11 @@ from syncer.fingerprint import rfc822_sha256
 from syncer.ports import Clock, Source
 from syncer.progress import Progress
 
-WINDOW_OCTETS: Final = 24 << 20
+WINDOW_OCTETS: Final = 48 << 20
 """Octets of message bodies held at once."""
 WINDOW_MESSAGES: Final = 512
+FIRST_OCTETS: Final = 256 << 10
+"""Asked for before it is known whether the destination takes anything: little enough to be fetched in vain all day."""
 _REFILL: Final = 0.75
 """Nothing is asked for until so much of the window is free that a flight of several is worth a command."""
 _DAY: Final = 86_400
@@ -95,7 +97,7 @@ class BodyWindow:
         """Return how many bodies have yet to come."""
         return len(self._todo) + len(self._fetching)
 
-    def start(self) -> None:
+    def start(self, most_octets: int = WINDOW_OCTETS) -> None:
         """Ask for as many bodies as there is room for."""
         most = min(WINDOW_MESSAGES, self._ahead())
         if self._held > most * _REFILL or (self._held and self._octets > WINDOW_OCTETS * _REFILL):
@@ -103,7 +105,7 @@ class BodyWindow:
         flight: list[Item] = []
         while self._todo and self._held < most and not self.budget_is_spent:
             size = self._todo[0].message.size
-            if self._held and self._octets + size > WINDOW_OCTETS:
+            if (self._held or most_octets < WINDOW_OCTETS) and self._octets + size > most_octets:
                 break
             if not self._budget.allows(size):
                 self.budget_is_spent = True

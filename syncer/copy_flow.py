@@ -26,7 +26,7 @@ from functools import partial
 from queue import Empty
 from typing import Final, Protocol
 
-from syncer.body_window import WINDOW_MESSAGES, BodyWindow, DailyBudget
+from syncer.body_window import FIRST_OCTETS, WINDOW_MESSAGES, BodyWindow, DailyBudget
 from syncer.copy_job import Item, Job, Tally, log_item
 from syncer.errors import (
     LeaseLost,
@@ -138,6 +138,12 @@ class CopyFlow:
         self._not_permitted = 0
 
     # -- from outside
+
+    def begin(self, jobs: Iterable[Job]) -> None:
+        """Ask for the first bodies of what ``run`` is to copy: they come while the destination is being opened."""
+        self._bodies.add(jobs)
+        if not self._stopping():
+            self._bodies.start(FIRST_OCTETS)
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Copy ``jobs`` in order, as far as nothing forbids it; then ``fatal`` says what did.

@@ -4,7 +4,7 @@
 2. The source: one listing of what is open and of what is new, and now and then of what was passed over
    of late. Nothing of either: done.
 3. The destination: only if there is work for it. Messages in doubt first, then failed ones whose time
-   has come, then new ones in UID order.
+   has come, then new ones in UID order. The first bodies are on their way while it is being opened.
 4. The watermark and the lease's end in one write, whatever happened in between.
 
 The engine knows no library: mailboxes, store and clock come in through ``ports``. What is decided
@@ -212,10 +212,14 @@ class SyncEngine:
             left = self._why_not_now(cycle, jobs)
             if left is None:
                 try:
+                    expected = len(jobs)
+                    if not cycle.pending and not cycle.found.outages:
+                        flow.begin(jobs)
+                        jobs = []
                     destination = self._open_destination(cycle, flow)
                     in_doubt = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there)
                     jobs = in_doubt + after_outage(jobs, cycle.found.outages)
-                    destination.widen(len(jobs))
+                    destination.widen(len(in_doubt) + expected)
                 except SideError as error:
                     flow.fatal = error  # what needs no destination is recorded all the same
         flow.run([] if left is not None else jobs)

@@ -69,7 +69,7 @@ def test_one_new_message_is_claimed_before_it_is_sent_and_confirmed_after() -> N
     world = settled()
     world.deliver("first")
     assert world.calls(world.run) == [
-        *["store.take_lease", "source.connect", "source.open", "store.load", "destination.open", "source.fetch"],
+        *["store.take_lease", "source.connect", "source.open", "store.load", "source.fetch", "destination.open"],
         *["store.commit", "destination.append", "store.confirm", "store.release"],
     ]
 
