@@ -128,7 +128,7 @@ class Case:
 def _small(rtt_ms: int) -> Callable[[Bench], Results]:
     def measure(bench: Bench) -> Results:
         """Copy 1,000, then 10 that are new, then nothing."""
-        results: Results = {"copy": {}, "late": {}, "idle": {}}
+        results: Results = {"copy": {}, "late": {}, "idle": {}, "warm late": {}, "warm idle": {}}
         source_port, destination_port = bench.servers.at[rtt_ms]
         for number in range(bench.rounds):
             source_user, highest = bench.new_user(small(1000))
@@ -146,9 +146,26 @@ def _small(rtt_ms: int) -> Callable[[Bench], Results]:
                 bench.check(peer, works[peer.name])
             for peer in peers:
                 bench.measure(results["idle"], peer, _above(works[peer.name], highest + 10))
+            for syncer in bench.syncers[:1]:
+                _keep(bench, syncer, works[syncer.name], results, highest + 11)
+        for part in ("late", "idle"):
+            results[f"warm {part}"] = {**results[part], **results[f"warm {part}"]}
         return results
 
     return measure
+
+
+def _keep(bench: Bench, syncer: Syncer, work: Work, results: Results, first: int) -> None:
+    """Have cycles run in a process that is kept."""
+
+    def deliver() -> None:
+        bench.servers.source.deliver_all(work.source_user, small(10, first=first))
+
+    for part, usage in zip(("warm late", "warm idle"), syncer.keep(work, deliver), strict=True):
+        measured = results[part].setdefault(syncer.name, Measured())
+        measured.usages.append(usage)
+        measured.requests.append(Counter())
+    bench.check(syncer, work)
 
 
 def _above(work: Work, uid: int) -> Work:

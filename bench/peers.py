@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -221,6 +221,31 @@ class Syncer:
         own = self._work / work.destination_user
         return run(Program.command("run-once"), self._environment(work), own, "cycle_finished", stop_after)
 
+    def keep(self, work: Work, deliver: Callable[[], None]) -> tuple[Usage, Usage]:
+        """Run cycles in one process, as a daemon or a Lambda that is warm does.
+
+        Returns what the cycle took that met what ``deliver`` delivers, and the quickest that met nothing.
+        Raises RuntimeError: it failed, or took minutes.
+        """
+        own = self._work / work.destination_user
+        log = own / "kept"
+        environment = {**self._environment(work), "SYNC_INTERVAL_SECONDS": "1"}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                Program.command("daemon"), env=environment, cwd=own, stdin=subprocess.DEVNULL, stdout=output
+            )
+        try:
+            _wait_for(log, lambda cycles: sum(not cycle["copied"] for cycle in cycles) >= 4)
+            deliver()
+            _wait_for(log, lambda cycles: bool(cycles[-1]["copied"]))
+        finally:
+            process.terminate()
+            process.wait(30)
+        cycles = events(log.read_text(), "cycle_finished")
+        late = [cycle["duration_ms"] / 1000 for cycle in cycles if cycle["copied"]][-1]
+        idle = min(cycle["duration_ms"] / 1000 for cycle in cycles if not cycle["copied"])
+        return _of_cycle(late), _of_cycle(idle)
+
     def _environment(self, work: Work) -> dict[str, str]:
         ports = {"GMAIL_IMAP_PORT": str(work.source_port), "OUTLOOK_IMAP_PORT": str(work.destination_port)}
         if work.destination_user not in self._signed_in:
@@ -267,13 +292,35 @@ class Syncer:
         )
 
 
-def last_event(output: str, event: str) -> dict[str, Any]:
-    """Return the last log line of that event. Raises RuntimeError: there is none."""
-    for line in reversed(output.splitlines()):
+def _of_cycle(seconds: float) -> Usage:
+    """Return what is known of one cycle among others of a process."""
+    return Usage(seconds, seconds, 0.0, 0.0, (), "")
+
+
+def _wait_for(log: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """Wait until it holds for the cycles in a log. Raises RuntimeError: it did not, for two minutes."""
+    give_up_at = time.monotonic() + 120
+    while not ((cycles := events(log.read_text(), "cycle_finished")) and holds(cycles)):
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"the daemon does not get on; its last words:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)
+
+
+def events(output: str, event: str) -> list[dict[str, Any]]:
+    """Return the log lines of that event."""
+    found = []
+    for line in output.splitlines():
         with contextlib.suppress(ValueError):
             fields = json.loads(line)
             if isinstance(fields, dict) and fields.get("event") == event:
-                return fields
+                found.append(fields)
+    return found
+
+
+def last_event(output: str, event: str) -> dict[str, Any]:
+    """Return the last log line of that event. Raises RuntimeError: there is none."""
+    if found := events(output, event):
+        return found[-1]
     raise RuntimeError(f"no {event} in the log:\n{output[-2000:]}")
 
 

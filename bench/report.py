@@ -139,8 +139,8 @@ def _cells(row: Row, rows: Sequence[Row]) -> list[str]:
         f"{row.seconds / mbsync[0].seconds:.2f}" if mbsync else "",
         f"{row.inner_seconds:.2f}",
         f"{row.inner_seconds / alike[0].inner_seconds:.2f}" if alike else "",
-        f"{row.cpu_seconds:.2f}",
-        f"{row.peak_megabytes:.0f}",
+        f"{row.cpu_seconds:.2f}" if row.cpu_seconds else "",
+        f"{row.peak_megabytes:.0f}" if row.peak_megabytes else "",
         ", ".join(f"{name} {count}" for name, count in row.requests.most_common()),
     ]
 
