@@ -21,7 +21,7 @@ from syncer.progress import Progress
 WINDOW_OCTETS: Final = 48 << 20
 """Octets of message bodies held at once."""
 WINDOW_MESSAGES: Final = 512
-FIRST_OCTETS: Final = 256 << 10
+FIRST_OCTETS: Final = 512 << 10
 """Asked for before it is known whether the destination takes anything: little enough to be fetched in vain all day."""
 _REFILL: Final = 0.75
 """Nothing is asked for until so much of the window is free that a flight of several is worth a command."""

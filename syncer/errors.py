@@ -16,7 +16,7 @@ ConfigError          the settings are wrong: name every fault, exit 78
 VerbNotAllowed       a bug of ours, caught before a byte was sent
 ===================  =========================================================
 
-A library's errors are translated into these at one edge (boto3 in dynamodb_state,
+A library's errors are translated into these at one edge (botocore in dynamodb_client,
 imaplib2 in imap_session, msal and google-auth in the oauth modules). No text in
 here may carry a token, an address, a subject or a body: what a server said is
 passed through ``imap_utils.safe_text`` first.

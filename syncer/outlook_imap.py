@@ -121,7 +121,19 @@ class OutlookMailbox:
         self._connections = connections
         self._pause = pause
         self._lanes: list[_Lane] = []
+        self._prepared: Future[ImapSession] | None = None
         self._lock = threading.Lock()  # guards the counts: the connections' threads settle APPENDs
+
+    def prepare(self) -> None:
+        """Begin to connect, where ``open`` is likely to be called soon; it tells what came of that."""
+        self._prepared = Future()
+        threading.Thread(target=self._connect_for, args=(self._prepared,), name="prepare", daemon=True).start()
+
+    def _connect_for(self, prepared: Future[ImapSession]) -> None:
+        try:
+            prepared.set_result(self._connect())
+        except BaseException as error:  # noqa: BLE001 - a bug as well: whoever opens has to hear of it
+            prepared.set_exception(error)
 
     def open(self) -> Fence:
         """Connect, prove that the mailbox can be reached, make sure that it is there.
@@ -138,7 +150,8 @@ class OutlookMailbox:
             return self._open_once()
 
     def _open_once(self) -> Fence:
-        session = self._connect()
+        prepared, self._prepared = self._prepared, None
+        session = self._connect() if prepared is None else prepared.result()
         self._lanes.append(_Lane(session))
         status = session.status(self._mailbox)
         if status is None:
@@ -245,6 +258,9 @@ class OutlookMailbox:
 
     def close(self) -> None:
         """Log out of every connection."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.exception() is None:
+            self._lanes.append(_Lane(prepared.result()))
         for lane in self._lanes:
             lane.session.close()
         self._lanes.clear()

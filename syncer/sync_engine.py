@@ -129,6 +129,9 @@ class SyncEngine:
             return Outcome.THROTTLED
         self._read_open(cycle)
         self._check_mailboxes(cycle)
+        if self._expects_work(cycle):
+            cycle.destination = self._world.make_destination()
+            cycle.destination.prepare()
         source = cycle.source = self._world.open_source()
         progress, listing = cycle.progress, Listing(cycle.progress.horizon)
         known = progress.uidvalidity
@@ -156,6 +159,13 @@ class SyncEngine:
                 return Outcome.OK
             asked = listing.next_window()
             listed = source.listing(asked)
+
+    def _expects_work(self, cycle: CycleState) -> bool:
+        """Tell whether the destination will surely be needed, before the source has told: both are opened at once."""
+        if cycle.found.not_before.get(Side.DESTINATION, 0.0) > cycle.started_at:
+            return False
+        is_backlog = cycle.found.completed_at is None and self._settings.initial_sync in ("all", "since")
+        return bool(cycle.pending or cycle.failures or is_backlog)
 
     def _check_mailboxes(self, cycle: CycleState) -> None:
         """Make sure that the records' UIDs are UIDs of the mailboxes that are set.
@@ -239,12 +249,12 @@ class SyncEngine:
 
     def _make_flow(self, cycle: CycleState, source: Source) -> CopyFlow:
         world = self._world
-        cycle.destination = world.make_destination()
+        destination = cycle.destination = cycle.destination or world.make_destination()
         return CopyFlow(
             FlowParts(
                 run_id=self._run_id,
                 source=source,
-                destination=cycle.destination,
+                destination=destination,
                 store=world.store,
                 keeper=cycle.keeper,
                 progress=cycle.progress,

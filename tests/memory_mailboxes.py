@@ -370,6 +370,9 @@ class MemoryDestination:
         self._later(partial(self._append, internaldate, bytes(body), permit, outcome))
         return outcome
 
+    def prepare(self) -> None:
+        pass
+
     def widen(self, messages: int) -> None:
         """Have one connection only."""
 
