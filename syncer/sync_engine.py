@@ -129,9 +129,9 @@ class SyncEngine:
             return Outcome.THROTTLED
         self._read_open(cycle)
         self._check_mailboxes(cycle)
-        if self._expects_work(cycle):
-            cycle.destination = self._world.make_destination()
-            cycle.destination.prepare()
+        is_backlog = cycle.found.uidvalidity is not None and cycle.found.completed_at is None
+        if cycle.pending or cycle.failures or is_backlog:
+            self._prepare_destination(cycle)
         source = cycle.source = self._world.open_source()
         progress, listing = cycle.progress, Listing(cycle.progress.horizon)
         known = progress.uidvalidity
@@ -146,6 +146,8 @@ class SyncEngine:
             listed, asked = [], UidSet()
             meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
             listing = Listing(progress.horizon)
+            if self._settings.initial_sync == "all" and selected.exists and cycle.destination is None:
+                self._prepare_destination(cycle)
         listed = find_missed(self._world.store, cycle, source, listed)
         while True:
             listed = listing.complete(source, asked, listed, progress.horizon)
@@ -160,12 +162,12 @@ class SyncEngine:
             asked = listing.next_window()
             listed = source.listing(asked)
 
-    def _expects_work(self, cycle: CycleState) -> bool:
-        """Tell whether the destination will surely be needed, before the source has told: both are opened at once."""
-        if cycle.found.not_before.get(Side.DESTINATION, 0.0) > cycle.started_at:
-            return False
-        is_backlog = cycle.found.completed_at is None and self._settings.initial_sync in ("all", "since")
-        return bool(cycle.pending or cycle.failures or is_backlog)
+    def _prepare_destination(self, cycle: CycleState) -> None:
+        """Begin to connect to the destination, which surely will be needed, before it is known for what."""
+        is_left_alone = cycle.found.not_before.get(Side.DESTINATION, 0.0) > cycle.started_at
+        if not is_left_alone and (cycle.pending or self._budget(cycle).allows(1)):
+            cycle.destination = self._world.make_destination()
+            cycle.destination.prepare()
 
     def _check_mailboxes(self, cycle: CycleState) -> None:
         """Make sure that the records' UIDs are UIDs of the mailboxes that are set.
