@@ -6,6 +6,7 @@ Usage: make bench, make bench-full; see bench/README.md for the options and docs
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("No mbsync here, so the table lacks it (on Debian: apt-get install isync).", file=sys.stderr)
     records = "moto" if options.moto else f"a stand-in that takes {options.dynamodb_ms:g} ms for each request"
     report = Report(records, options.rounds)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     with ExitStack() as stack:
         bench = _bench(stack, options)
         for case in CASES:
