@@ -18,7 +18,7 @@ RUN := $(VENV)/bin/python -m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test fuzz schedules soak lint check local-invoke bench latency cost lock clean
+.PHONY: help demo test fuzz schedules soak lint check local-invoke bench bench-full latency cost lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
@@ -55,8 +55,11 @@ check: lint test ## lint, then test
 local-invoke: $(VENV)/.dev ## the Lambda function in its emulator, between mail servers of this machine (needs Docker and SAM)
 	@$(RUN) tests.deploy.local_invoke
 
-bench: $(VENV)/.dev ## copy a mailbox with this program and with mbsync, and compare
+bench: $(VENV)/.dev ## how fast this program, mbsync and a probe copy the same mail, in some minutes
 	@$(RUN) bench.copy_speed $(BENCH_OPTIONS)
+
+bench-full: $(VENV)/.dev ## the same with a backlog of 100,000 messages, in an hour or so
+	@$(RUN) bench.copy_speed --full $(BENCH_OPTIONS)
 
 cost: $(VENV)/.dev ## what the Lambda function uses, and a month's bill (COST_OPTIONS="--messages 500")
 	@$(RUN) bench.cost $(COST_OPTIONS)

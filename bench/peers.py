@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from syncer.demo.authority import Authority
-from syncer.demo.aws import EmbeddedAws
+from bench.state import State
+from syncer.demo.authority import Account, Authority
 from syncer.demo.program import Program, environment_for
 from syncer.model import Side
-
-SOURCE_USER = "bench@mail.example"
+from syncer.token_store import FileTokens
+from syncer.tokens import SideTokens, Tokens
+from tests.imap.dovecot import PASSWORD
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a mail server is: a server itself, or a relay before it."""
+class Work:
+    """From where to where. A program that has copied between two users before copies what is new."""
 
-    host: str
-    port: int
+    source_user: str
+    source_port: int
+    destination_user: str
+    destination_port: int
+    above: int = 0
+    """What has a higher UID is new: for the probe, which remembers nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +44,12 @@ class Usage:
 
     seconds: float
     """From its start to its end, start-up included."""
+    inner_seconds: float
+    """As the program tells it, without the start of Python; the same as ``seconds`` where it tells nothing."""
     cpu_seconds: float
     peak_megabytes: float
+    memory: tuple[float, ...]
+    """Resident megabytes, a reading every fifth of a second."""
     output: str
 
 
@@ -47,71 +59,67 @@ class Peer(Protocol):
     name: str
     folder: str
 
-    def copy(self, destination_user: str) -> Usage:
-        """Copy what is new; the first time for a user, that is everything. Raises RuntimeError: it failed."""
+    def copy(self, work: Work) -> Usage:
+        """Copy what is new; the first time for two users, that is everything. Raises RuntimeError: it failed."""
 
 
-def run(command: list[str], environment: dict[str, str], folder: Path) -> Usage:
-    """Run one process in ``folder`` to its end and measure it. Raises RuntimeError, with its last words: it failed."""
+def run(
+    command: list[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    tells: str = "",
+    stop_after: float | None = None,
+) -> Usage:
+    """Run one process in ``folder`` to its end and measure it; ask it to end after so many seconds.
+
+    ``tells`` is the event of its log that says how long it took. Raises RuntimeError, with its last words: it failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output"
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
-        with _watched_memory(process.pid) as peak:
+        asking = threading.Timer(stop_after or 0.0, process.terminate)
+        if stop_after is not None:
+            asking.start()
+        with _watched_memory(process.pid) as (peak, readings):
             _, status, usage = os.wait4(process.pid, 0)
+        asking.cancel()
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     said = log.read_text(errors="replace")
     if process.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}; its last words:\n{said[-2000:]}")
-    return Usage(seconds, usage.ru_utime + usage.ru_stime, peak[0] / 1024, said)
-
-
-class TimedAws(EmbeddedAws):
-    """Knows for how long it had something to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.busy_seconds = 0.0
-        self._at_work = 0
-        self._since = 0.0
-        self._counting = threading.Lock()
-
-    def _answer(self, *request: Any) -> Iterable[bytes]:
-        with self._counting:
-            if not self._at_work:
-                self._since = time.perf_counter()
-            self._at_work += 1
-        try:
-            return super()._answer(*request)
-        finally:
-            with self._counting:
-                self._at_work -= 1
-                if not self._at_work:
-                    self.busy_seconds += time.perf_counter() - self._since
+    told = last_event(said, tells) if tells else {"seconds": seconds}
+    inner = told["seconds"] if "seconds" in told else told["duration_ms"] / 1000
+    return Usage(seconds, inner, usage.ru_utime + usage.ru_stime, peak[0] / 1024, tuple(readings), said)
 
 
 @contextlib.contextmanager
-def _watched_memory(pid: int) -> Iterator[list[int]]:
-    """Yield a list whose one number becomes the process's peak resident set, in KB.
+def _watched_memory(pid: int) -> Iterator[tuple[list[int], list[float]]]:
+    """Yield a list whose one number becomes the peak resident set in KB, and one of what it was over time, in MB.
 
     Not ru_maxrss: that counts what this process held when it forked.
     """
-    peak = [0]
+    peak, readings = [0], list[float]()
     ended = threading.Event()
 
     def watch() -> None:
+        began = time.monotonic()
         while not ended.wait(0.02):
-            with contextlib.suppress(OSError, ValueError, StopIteration):
+            with contextlib.suppress(OSError, ValueError, KeyError):
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-                peak[0] = max(peak[0], next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")))
+                told = {name: value for name, _, value in (line.partition(":") for line in lines)}
+                peak[0] = max(peak[0], int(told["VmHWM"].split()[0]))
+                if time.monotonic() - began >= 0.2 * len(readings):
+                    readings.append(int(told["VmRSS"].split()[0]) / 1024)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield peak
+        yield peak, readings
     finally:
         ended.set()
         watcher.join()
@@ -123,12 +131,9 @@ class Mbsync:
     name = "mbsync"
     folder = "Peer"
 
-    def __init__(self, source: Endpoint, destination: Endpoint, ca: Path, password: str, work: Path) -> None:
-        self._source = source
-        self._destination = destination
+    def __init__(self, ca: Path, folder: Path) -> None:
         self._ca = ca
-        self._password = password
-        self._work = work
+        self._work = folder
 
     @staticmethod
     def version() -> str:
@@ -137,14 +142,14 @@ class Mbsync:
             return ""
         return subprocess.run(["mbsync", "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
-    def copy(self, destination_user: str) -> Usage:
+    def copy(self, work: Work) -> Usage:
         """Copy by a configuration, and with state, of this destination's own."""
-        own = self._work / destination_user
-        own.mkdir(exist_ok=True)
+        own = self._work / work.destination_user
+        own.mkdir(parents=True, exist_ok=True)
         config = own / "mbsyncrc"
         config.write_text(
-            self._account("source", self._source, SOURCE_USER)
-            + self._account("destination", self._destination, destination_user)
+            self._account("source", work.source_port, work.source_user)
+            + self._account("destination", work.destination_port, work.destination_user)
             + "Channel copy\n"
             "Far :source:INBOX\n"
             f"Near :destination:{self.folder}\n"
@@ -155,65 +160,167 @@ class Mbsync:
         )
         return run(["mbsync", "--config", str(config), "copy"], {**_bare_environment(), "HOME": str(own)}, own)
 
-    def _account(self, name: str, at: Endpoint, user: str) -> str:
-        return (
-            f"IMAPAccount {name}\nHost {at.host}\nPort {at.port}\nUser {user}\nPass {self._password}\n"
+    def _account(self, name: str, port: int, user: str) -> str:
+        return (  # by name: mbsync does not compare addresses with certificates
+            f"IMAPAccount {name}\nHost localhost\nPort {port}\nUser {user}\nPass {PASSWORD}\n"
             f"AuthMechs LOGIN\nSSLType IMAPS\nSystemCertificates no\nCertificateFile {self._ca}\nTimeout 60\n\n"
             f"IMAPStore {name}\nAccount {name}\n\n"
         )
 
 
-class Syncer:
-    """This program: ``python -m syncer run-once``, its state in an embedded DynamoDB."""
+class Probe:
+    """``bench.probe``: what the protocol and the servers allow."""
 
-    name = "syncer"
+    folder = "Probe"
+
+    def __init__(self, ca: Path, folder: Path, connections: int = 1) -> None:
+        self.name = "probe" if connections == 1 else f"probe, {connections} connections"
+        self._ca = ca
+        self._work = folder
+        self._connections = connections
+
+    def copy(self, work: Work) -> Usage:
+        """Copy what lies above a UID."""
+        command = [
+            *(sys.executable, "-m", "bench.probe", f"--ca={self._ca}", f"--password={PASSWORD}"),
+            *(f"--source-port={work.source_port}", f"--source-user={work.source_user}", f"--above={work.above}"),
+            *(f"--destination-port={work.destination_port}", f"--destination-user={work.destination_user}"),
+            *(f"--folder={self.folder}", f"--connections={self._connections}"),
+        ]
+        environment = {**_bare_environment(), "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        return run(command, environment, self._work / work.destination_user, "probe_finished")
+
+
+class Syncer:
+    """This program: ``python -m syncer run-once``, its records in a DynamoDB of the bench."""
+
     folder = "Gmail"
 
     def __init__(
-        self, source: Endpoint, destination: Endpoint, authority: Authority, aws: EmbeddedAws, work: Path
+        self,
+        authority: Authority,
+        state: State,
+        folder: Path,
+        name: str = "syncer",
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._ports = source.port, destination.port
+        self.name = name
         self._authority = authority
-        self._aws = aws
-        self._work = work
-        self._gmail = authority.add_account(Side.SOURCE, SOURCE_USER)
-        self._environments: dict[str, dict[str, str]] = {}
+        self._state = state
+        self._work = folder
+        self._settings = settings
+        self._signed_in: dict[str, dict[str, str]] = {}
 
     def make_table(self) -> None:
         """Make the table for all records to come. Raises RuntimeError: it failed."""
-        run(Program.command("table", "create"), self._environment("nobody@copy.example"), self._work)
+        work = Work("nobody@mail.example", 1, "nobody@copy.example", 1)
+        run(Program.command("table", "create"), self._environment(work), self._work / "table")
 
-    def copy(self, destination_user: str) -> Usage:
-        """Run one cycle; the records of another destination are in the same table, and out of its way."""
-        own = self._work / destination_user
-        own.mkdir(exist_ok=True)
-        if destination_user not in self._environments:
-            self._environments[destination_user] = self._environment(destination_user)
-        return run(Program.command("run-once"), self._environments[destination_user], own)
+    def copy(self, work: Work, stop_after: float | None = None) -> Usage:
+        """Run one cycle; the records of other users are in the same table, and out of its way."""
+        own = self._work / work.destination_user
+        return run(Program.command("run-once"), self._environment(work), own, "cycle_finished", stop_after)
 
-    def _environment(self, destination_user: str) -> dict[str, str]:
-        return {
-            **environment_for(
+    def keep(self, work: Work, deliver: Callable[[], None]) -> tuple[Usage, Usage]:
+        """Run cycles in one process, as a daemon or a Lambda that is warm does.
+
+        Returns what the cycle took that met what ``deliver`` delivers, and the quickest that met nothing.
+        Raises RuntimeError: it failed, or took minutes.
+        """
+        own = self._work / work.destination_user
+        log = own / "kept"
+        environment = {**self._environment(work), "SYNC_INTERVAL_SECONDS": "1"}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                Program.command("daemon"), env=environment, cwd=own, stdin=subprocess.DEVNULL, stdout=output
+            )
+        try:
+            _wait_for(log, lambda cycles: sum(not cycle["copied"] for cycle in cycles) >= 4)
+            deliver()
+            _wait_for(log, lambda cycles: bool(cycles[-1]["copied"]))
+        finally:
+            process.terminate()
+            process.wait(30)
+        cycles = events(log.read_text(), "cycle_finished")
+        late = [cycle["duration_ms"] / 1000 for cycle in cycles if cycle["copied"]][-1]
+        idle = min(cycle["duration_ms"] / 1000 for cycle in cycles if not cycle["copied"])
+        return _of_cycle(late), _of_cycle(idle)
+
+    def _environment(self, work: Work) -> dict[str, str]:
+        ports = {"GMAIL_IMAP_PORT": str(work.source_port), "OUTLOOK_IMAP_PORT": str(work.destination_port)}
+        if work.destination_user not in self._signed_in:
+            gmail = self._authority.add_account(Side.SOURCE, work.source_user)
+            outlook = self._authority.add_account(Side.DESTINATION, work.destination_user)
+            tokens_file = self._work / work.destination_user / "tokens.json"
+            self._signed_in[work.destination_user] = environment_for(
                 self._authority,
-                self._aws,
-                gmail=(self._gmail, self._ports[0]),
-                outlook=(self._authority.add_account(Side.DESTINATION, destination_user), self._ports[1]),
+                self._state,
+                gmail=(gmail, work.source_port),
+                outlook=(outlook, work.destination_port),
                 table="bench",
-                tokens_file=self._work / destination_user / "tokens.json",
-            ),
+                tokens_file=tokens_file,
+            )
+            self._cache_access_tokens(tokens_file, gmail, outlook)
+        return {
+            **self._signed_in[work.destination_user],
+            **ports,
             "OUTLOOK_TARGET_FOLDER": self.folder,
             "INITIAL_SYNC": "all",
             "OUTLOOK_MAX_MESSAGES_PER_SECOND": "0",
+            **self._settings,
         }
+
+    def _cache_access_tokens(self, path: Path, *accounts: Account) -> None:
+        """Leave what the cycle before would have left: eleven cycles of twelve find their access tokens there."""
+        now = time.time()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FileTokens(path).save(
+            Tokens(
+                {
+                    account.side: SideTokens(
+                        client_id=account.client_id,
+                        client_secret=account.client_secret,
+                        refresh_token=account.refresh_token,
+                        access_token=self._authority.issue_access_token(account),
+                        expires_at=now + 3599,
+                        obtained_at=now,
+                        seeded_from=hashlib.sha256(account.refresh_token.encode()).hexdigest(),
+                    )
+                    for account in accounts
+                }
+            )
+        )
+
+
+def _of_cycle(seconds: float) -> Usage:
+    """Return what is known of one cycle among others of a process."""
+    return Usage(seconds, seconds, 0.0, 0.0, (), "")
+
+
+def _wait_for(log: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """Wait until it holds for the cycles in a log. Raises RuntimeError: it did not, for two minutes."""
+    give_up_at = time.monotonic() + 120
+    while not ((cycles := events(log.read_text(), "cycle_finished")) and holds(cycles)):
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"the daemon does not get on; its last words:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)
+
+
+def events(output: str, event: str) -> list[dict[str, Any]]:
+    """Return the log lines of that event."""
+    found = []
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError):
+            fields = json.loads(line)
+            if isinstance(fields, dict) and fields.get("event") == event:
+                found.append(fields)
+    return found
 
 
 def last_event(output: str, event: str) -> dict[str, Any]:
     """Return the last log line of that event. Raises RuntimeError: there is none."""
-    for line in reversed(output.splitlines()):
-        with contextlib.suppress(ValueError):
-            fields = json.loads(line)
-            if isinstance(fields, dict) and fields.get("event") == event:
-                return fields
+    if found := events(output, event):
+        return found[-1]
     raise RuntimeError(f"no {event} in the log:\n{output[-2000:]}")
 
 

@@ -8,7 +8,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from tests.imap.dovecot import Stored
@@ -23,12 +23,29 @@ WORDS = [
 ]
 
 
-def mail(count: int, kilobytes: int) -> Iterator[tuple[bytes, str]]:
-    """Yield ``count`` messages of about ``kilobytes`` KB (give or take a fifth), and when each arrived."""
-    chance = random.Random(SEED)
+def small(count: int, first: int = 1) -> Iterator[tuple[bytes, str]]:
+    """Yield everyday messages of 9 to 13 KB, numbered from ``first``, and when each arrived."""
+    for number in range(first, first + count):
+        yield _numbered(number, lambda chance: int(10_900 * chance.uniform(0.8, 1.2)))
+
+
+def attachments(count: int) -> Iterator[tuple[bytes, str]]:
+    """Yield messages of 0.1 to 2 MB, 0.6 MB in the mean."""
     for number in range(1, count + 1):
-        size = int(kilobytes * 1000 * chance.uniform(0.8, 1.2))
-        yield _message(chance, number, size), _internaldate(FIRST_ARRIVAL + 97 * number)
+        yield _numbered(number, lambda chance: int(100_000 + 1_900_000 * chance.random() ** 2.8))
+
+
+def large(count: int) -> Iterator[tuple[bytes, str]]:
+    """Yield messages of 20 MB."""
+    for number in range(1, count + 1):
+        yield _numbered(number, lambda _: 20_000_000)
+
+
+def _numbered(number: int, size: Callable[[random.Random], int]) -> tuple[bytes, str]:
+    """Return one message, the same for the same number, and when it arrived."""
+    chance = random.Random(SEED + number)
+    octets = size(chance)
+    return _message(chance, number, octets), _internaldate(FIRST_ARRIVAL + 97 * number)
 
 
 def _message(chance: random.Random, number: int, size: int) -> bytes:
@@ -42,7 +59,7 @@ def _message(chance: random.Random, number: int, size: int) -> bytes:
         f"Message-ID: <{number}.{chance.getrandbits(48):x}@sender.example>\r\n"
         "MIME-Version: 1.0\r\n"
     )
-    if number % 4:
+    if number % 4 and size < 50_000:
         head += "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
         body = "".join(_lines(chance, size - len(head)))
     else:

@@ -19,12 +19,42 @@ from syncer.copy_job import Item, Job
 from syncer.errors import MessageRefused, SyncError
 from syncer.fingerprint import rfc822_sha256
 from syncer.ports import Clock, Source
+from syncer.progress import Progress
 
-WINDOW_OCTETS: Final = 24 << 20
+WINDOW_OCTETS: Final = 48 << 20
 """Octets of message bodies held at once."""
-WINDOW_MESSAGES: Final = 128
+WINDOW_MESSAGES: Final = 512
+FIRST_OCTETS: Final = 512 << 10
+"""Asked for before it is known whether the destination takes anything: little enough to be fetched in vain all day."""
 _REFILL: Final = 0.75
 """Nothing is asked for until so much of the window is free that a flight of several is worth a command."""
+_DAY: Final = 86_400
+
+
+class DailyBudget:
+    """What may be fetched from the source in a day: Gmail locks out who downloads too much (PROVIDERS 1.5).
+
+    A day is one of UTC, so any 24 hours may hold up to two budgets.
+    """
+
+    def __init__(self, octets: int, progress: Progress, clock: Clock) -> None:
+        """``octets`` 0: no limit, and nothing is counted."""
+        self._octets = octets
+        self._progress = progress
+        self._clock = clock
+
+    def allows(self, octets: int) -> bool:
+        """Tell whether so many more may be fetched today; the first message of a day always may."""
+        spent = self._progress.fetched_on(self._today())
+        return not self._octets or not spent or spent + octets <= self._octets
+
+    def spend(self, octets: int) -> None:
+        """Count what is asked for, before it comes: what a broken connection brought of it was downloaded, too."""
+        if self._octets:
+            self._progress.count_fetched(self._today(), octets)
+
+    def _today(self) -> int:
+        return int(self._clock.now() // _DAY)
 
 
 class BodyWindow:
@@ -34,16 +64,20 @@ class BodyWindow:
         self,
         source: Source,
         clock: Clock,
+        budget: DailyBudget,
         post: Callable[[Callable[[], None]], None],
         *,
+        ahead: Callable[[], float],
         on_body: Callable[[Item], None],
         on_refused: Callable[[Item], None],
         on_error: Callable[[Item, SyncError], None],
     ) -> None:
-        """``post`` hands an event over to the coordinator, from any thread."""
+        """``post`` hands an event over to the coordinator, from any thread; ``ahead``: more messages need not wait."""
         self._source = source
         self._clock = clock
+        self._budget = budget
         self._post = post
+        self._ahead = ahead
         self._on_body = on_body
         self._on_refused = on_refused
         self._on_error = on_error
@@ -51,6 +85,8 @@ class BodyWindow:
         self._fetching: set[Item] = set()
         self._held = 0
         self._octets = 0
+        self.budget_is_spent = False
+        """What is still to be fetched has to wait for another day."""
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Fetch these after the others."""
@@ -64,25 +100,35 @@ class BodyWindow:
         """Return how many bodies have yet to come."""
         return len(self._todo) + len(self._fetching)
 
-    def start(self) -> None:
+    def start(self, most_octets: int = WINDOW_OCTETS) -> None:
         """Ask for as many bodies as there is room for."""
-        if self._held > WINDOW_MESSAGES * _REFILL or (self._held and self._octets > WINDOW_OCTETS * _REFILL):
+        most = min(WINDOW_MESSAGES, self._ahead())
+        if self._held > most * _REFILL or (self._held and self._octets > WINDOW_OCTETS * _REFILL):
             return
         if any(item.job.may_break for item in self._fetching):
             return
         flight: list[Item] = []
-        while self._todo and self._held < WINDOW_MESSAGES:
+        while self._todo and self._held < most and not self.budget_is_spent:
             if self._todo[0].may_break and (flight or self._fetching):
                 break
             size = self._todo[0].message.size
-            if self._held and self._octets + size > WINDOW_OCTETS:
+            if (self._held or most_octets < WINDOW_OCTETS) and self._octets + size > most_octets:
                 break
+            if not self._budget.allows(size):
+                self.budget_is_spent = True
+                break
+            self._budget.spend(size)
             flight.append(Item(self._todo.popleft(), self._clock.elapsed(), octets=size))
             self._held += 1
             self._octets += size
             if flight[0].job.may_break:
                 break
         self._fetch(flight)
+
+    @property
+    def has_more(self) -> bool:
+        """Tell whether bodies will come that have not come yet."""
+        return bool(self._fetching or (self._todo and not self.budget_is_spent))
 
     def let_go(self, item: Item) -> None:
         """Forget a body: there is room for others."""
@@ -118,6 +164,7 @@ class BodyWindow:
             if before:
                 self._refuse(item, "the source serves it differently each time")
             else:
+                self._budget.spend(len(body))
                 self._fetch([item])
             return
         self._octets += len(body) - item.octets

@@ -79,6 +79,8 @@ class Config:
     in_doubt_settle_seconds: int
     lease_seconds: int
     imap_timeout_seconds: int
+    gmail_daily_bytes: int
+    """0 means no limit."""
     outlook_max_messages_per_second: float
     """0 means no limit."""
     outlook_connections: int
@@ -328,6 +330,7 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
     _row("IN_DOUBT_SETTLE_SECONDS", "600", _integer(0, _DAY), "pause between the two looks for a copy in doubt"),
     _row("LEASE_SECONDS", "300", _integer(1, _DAY), "how long a silent run keeps others from working"),
     _row("IMAP_TIMEOUT_SECONDS", "60", _integer(1, 3600), "longest wait for one answer of a mail server"),
+    _row("GMAIL_DAILY_BYTES", "1200000000", _integer(0, 10**12), "octets fetched from Gmail in a day; 0 = no limit"),
     _row("OUTLOOK_MAX_MESSAGES_PER_SECOND", "4", _number(0, 1000), "pace of the copies; 0 = no limit"),
     _row("OUTLOOK_CONNECTIONS", "1", _integer(1, 16), "connections that store copies at the same time"),
     _row("UID_TTL_DAYS", "400", _integer(1, 36500), "how long the record of a copied message is kept"),

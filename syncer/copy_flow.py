@@ -26,7 +26,7 @@ from functools import partial
 from queue import Empty
 from typing import Final, Protocol
 
-from syncer.body_window import WINDOW_MESSAGES, BodyWindow
+from syncer.body_window import FIRST_OCTETS, WINDOW_MESSAGES, BodyWindow, DailyBudget
 from syncer.copy_job import Item, Job, Tally, log_item
 from syncer.errors import (
     BrokenOff,
@@ -38,6 +38,7 @@ from syncer.errors import (
     SideError,
     StateUnavailable,
     SyncError,
+    Throttled,
     Unavailable,
 )
 from syncer.fingerprint import fingerprint
@@ -65,8 +66,12 @@ from syncer.refusals import Refusals
 from syncer.sync_plan import Blame
 
 MAX_WRITES: Final = 33
-"""Writes in one commit: each is at most three of the hundred actions that a transaction may have."""
-MAX_CONFIRMATIONS: Final = 50
+"""Writes in one commit that are no claims: each is at most three of the hundred actions that a transaction may have."""
+MAX_CLAIMS: Final = 49
+"""In one commit, less what else is written: each is two of its actions, and the watermark is one."""
+MAX_CONFIRMATIONS: Final = 100
+MAX_EVENTS: Final = 32
+"""Taken at a time, before the next commit may start: nothing else is to wait for DynamoDB."""
 _TICK: Final = 0.5
 
 
@@ -92,6 +97,7 @@ class FlowParts:
     tally: Tally
     clock: Clock
     pace: Pace
+    budget: DailyBudget
     new_token: Callable[[], str]
     stop: StopSignal
     spawn_commit: Spawn
@@ -118,7 +124,9 @@ class CopyFlow:
         self._bodies = BodyWindow(
             parts.source,
             parts.clock,
+            parts.budget,
             parts.events.put,
+            ahead=lambda: parts.pace.ahead,
             on_body=self._make_ready,
             on_refused=partial(self._suspect, Side.SOURCE),
             on_error=self._end_of_source,
@@ -134,6 +142,12 @@ class CopyFlow:
 
     # -- from outside
 
+    def begin(self, jobs: Iterable[Job]) -> None:
+        """Ask for the first bodies of what ``run`` is to copy: they come while the destination is being opened."""
+        self._bodies.add(jobs)
+        if not self._stopping():
+            self._bodies.start(FIRST_OCTETS)
+
     def run(self, jobs: Iterable[Job]) -> None:
         """Copy ``jobs`` in order, as far as nothing forbids it; then ``fatal`` says what did.
 
@@ -146,6 +160,8 @@ class CopyFlow:
             self._turn()
         for side in Side:
             self._judge_at_the_end(side)
+        if self._bodies.budget_is_spent:
+            self._end_with(budget_is_spent())
         for key, identity, first in self.likeness.settled_twins():
             self._parts.ledger.duplicate(key, identity, first)
         self._turn()
@@ -183,7 +199,7 @@ class CopyFlow:
             return True
         if (self._copied and self._can_confirm()) or (len(self._parts.ledger) and self._can_commit()):
             return True
-        return self.unfinished and not self._stopping()
+        return bool(self._ready or self._bodies.has_more) and not self._stopping()
 
     def _can_commit(self) -> bool:
         """Tell whether records may be written: DynamoDB answers, and the lease is ours."""
@@ -200,7 +216,9 @@ class CopyFlow:
         except Empty:
             return
         event()
-        while not events.empty():
+        for _ in range(MAX_EVENTS):
+            if events.empty():
+                return
             events.get(timeout=_TICK)()
 
     def _call(self, spawn: Spawn, call: Callable[[], object], then: Callable[[Future[object]], None]) -> None:
@@ -249,7 +267,8 @@ class CopyFlow:
         writes = self._parts.ledger.take(MAX_WRITES)
         claimed: list[Item] = []
         if not self._stopping():
-            for _ in range(self._parts.pace.take(min(len(self._ready), MAX_WRITES - len(writes)))):
+            room = MAX_CLAIMS - (3 * len(writes) + 1) // 2
+            for _ in range(self._parts.pace.take(max(0, min(len(self._ready), room)))):
                 item = self._ready.popleft()
                 claimed.append(item)
                 writes.append(self._claim(item))
@@ -480,3 +499,12 @@ class CopyFlow:
 
     def _log(self, item: Item, level: int, event: str, **fields: object) -> None:
         log_item(item, level, event, self._parts.clock.elapsed(), **fields)
+
+
+def budget_is_spent() -> Throttled:
+    """Return the error that ends a cycle which fetched all that may be fetched in a day."""
+    return Throttled(
+        Side.SOURCE,
+        "GMAIL_DAILY_BYTES were fetched today, and the rest waits for tomorrow (UTC): raise it if that is too few",
+        0.0,
+    )

@@ -1,8 +1,8 @@
 """The one place where the parts are put together: a ``Runner`` runs cycles with what ``Config`` says.
 
 The command line, the daemon and the Lambda handler all run the same ``Runner``. It keeps between
-cycles what is expensive to make (the DynamoDB client, access tokens), and makes nothing that a cycle
-does not use: mailboxes are connected by the engine, when it needs them.
+cycles what is expensive to make or to learn (the DynamoDB client, access tokens, what the mail servers
+offer), and makes nothing that a cycle does not use: mailboxes are connected by the engine, when it needs them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from syncer.dynamodb_records import partition_key
 from syncer.dynamodb_state import DynamoDBState
 from syncer.errors import SignInRefused
 from syncer.gmail_imap import GmailDialect, GmailMailbox
-from syncer.imap_session import Dialect, Endpoint, ImapSession
-from syncer.model import EXIT_CONFIG, EXIT_FINDINGS, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome
+from syncer.imap_session import Acquaintance, Dialect, Endpoint, ImapSession
+from syncer.model import EXIT_CONFIG, EXIT_FINDINGS, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome, Side
 from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
 from syncer.sync_engine import SyncEngine
@@ -107,6 +107,7 @@ class Runner:
         self._bound: str | None = None
         """The run id that is in every log line now."""
         self._tokens = AccessTokens(config, store_of(config), now=clock.now, read_only=dry_run)
+        self._known = {side: Acquaintance() for side in Side}
         # One thread each: claims in their order beside confirmations in theirs.
         self._commits = ThreadPoolExecutor(1, "commit")
         self._confirmations = ThreadPoolExecutor(1, "confirm")
@@ -256,11 +257,11 @@ class Runner:
 
     def _sign_in(self, where: Endpoint, dialect: Dialect, user: str) -> ImapSession:
         """Connect with the cached access token; if it is refused, once more with a new one."""
-        token = self._tokens.get(dialect.side)
+        token, known = self._tokens.get(dialect.side), self._known[dialect.side]
         try:
-            return ImapSession.connect(where, dialect, user, token)
+            return ImapSession.connect(where, dialect, user, token, known=known)
         except SignInRefused:
-            return ImapSession.connect(where, dialect, user, self._tokens.renew(dialect.side, token))
+            return ImapSession.connect(where, dialect, user, self._tokens.renew(dialect.side, token), known=known)
 
 
 def _engine_settings(config: Config) -> EngineSettings:
@@ -274,6 +275,7 @@ def _engine_settings(config: Config) -> EngineSettings:
         in_doubt_settle_seconds=config.in_doubt_settle_seconds,
         lease_seconds=config.lease_seconds,
         messages_per_second=config.outlook_max_messages_per_second,
+        daily_bytes=config.gmail_daily_bytes,
         source_mailbox=config.gmail_source_folder,
         destination_mailbox=config.outlook_target_folder,
     )

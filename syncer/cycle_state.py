@@ -31,6 +31,9 @@ class EngineSettings:
     in_doubt_settle_seconds: float
     lease_seconds: float
     messages_per_second: float
+    """0 means no limit."""
+    daily_bytes: int = 0
+    """Fetched from the source; 0 means no limit."""
     source_mailbox: str = "INBOX"
     destination_mailbox: str = "Gmail"
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from syncer.errors import StateUnavailable
@@ -28,12 +28,14 @@ from syncer.model import (
     CopyUid,
     FailRecord,
     Fence,
+    Fetched,
     Fingerprint,
     Forecast,
     Identity,
     LookBack,
     MessageKey,
     Side,
+    SlowedPace,
     Standing,
     Status,
     UidRecord,
@@ -66,6 +68,10 @@ WATERMARK_OPTIONAL: Final = (
     "ahead",
     "copied_total",
     "copied_days",
+    "pace",
+    "pace_at",
+    "fetched_day",
+    "fetched_bytes",
 )
 """Attributes of the watermark that go when the value has nothing to say."""
 UID_OPTIONAL: Final = (
@@ -90,6 +96,7 @@ UID_OPTIONAL: Final = (
 )
 """Attributes of a ``UID#`` record that go when the value has nothing to say."""
 
+_EPOCH: Final = date(1970, 1, 1)
 _LONGEST_ERROR: Final = 1000
 """Characters of ``last_error`` that are kept: it is for people, and an item holds at most 400 KB."""
 
@@ -167,6 +174,12 @@ def watermark_item(watermark: Watermark) -> Item:
     counts = {"uidnext": watermark.uidnext, "ahead": watermark.ahead, "copied_total": watermark.copied}
     item |= {name: number(count) for name, count in counts.items() if count}
     item["copied_days"] = {"M": {day: number(count) for day, count in watermark.copied_days.items()}}
+    if watermark.slowed is not None:
+        item["pace"] = number(watermark.slowed.rate)
+        item["pace_at"] = moment(watermark.slowed.at)
+    if watermark.fetched is not None:
+        item["fetched_day"] = text(_day_text(watermark.fetched.day))
+        item["fetched_bytes"] = number(watermark.fetched.octets)
     return {name: value for name, value in item.items() if value != {"M": {}}}
 
 
@@ -269,6 +282,8 @@ def watermark_of(item: Item) -> Watermark:
             ahead=_whole_or_none(item, "ahead") or 0,
             copied=_whole_or_none(item, "copied_total") or 0,
             copied_days={day: int(count["N"]) for day, count in item.get("copied_days", {"M": {}})["M"].items()},
+            slowed=_slowed_of(item),
+            fetched=_fetched_of(item),
         )
 
 
@@ -309,6 +324,21 @@ def _look_back_of(item: Item) -> LookBack | None:
         return None
     twice, once, reached = (_whole(item, f"lookback_{mark}") for mark in ("twice", "once", "reached"))
     return LookBack(at, twice, once, reached)
+
+
+def _slowed_of(item: Item) -> SlowedPace | None:
+    at = _moment_or_none(item, "pace_at")
+    return None if at is None else SlowedPace(float(item["pace"]["N"]), at)
+
+
+def _fetched_of(item: Item) -> Fetched | None:
+    if "fetched_day" not in item:
+        return None
+    return Fetched((date.fromisoformat(item["fetched_day"]["S"]) - _EPOCH).days, _whole(item, "fetched_bytes"))
+
+
+def _day_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).isoformat()
 
 
 def uid_record_of(item: Item) -> UidRecord:

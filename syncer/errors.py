@@ -18,7 +18,7 @@ ConfigError          the settings are wrong: name every fault, exit 78
 VerbNotAllowed       a bug of ours, caught before a byte was sent
 ===================  =========================================================
 
-A library's errors are translated into these at one edge (boto3 in dynamodb_state,
+A library's errors are translated into these at one edge (botocore in dynamodb_client,
 imaplib2 in imap_session, msal and google-auth in the oauth modules). No text in
 here may carry a token, an address, a subject or a body: what a server said is
 passed through ``imap_utils.safe_text`` first.
@@ -93,11 +93,12 @@ class BrokenOff(Unavailable):
 
 
 class Throttled(SideError):
-    """The side asked to be left alone for ``seconds``."""
+    """The side asked to be left alone for ``seconds``; with ``too_fast``, because of this program's pace."""
 
-    def __init__(self, side: Side, reason: str, seconds: float) -> None:
+    def __init__(self, side: Side, reason: str, seconds: float, *, too_fast: bool = False) -> None:
         super().__init__(side, reason)
         self.seconds = seconds
+        self.too_fast = too_fast
 
 
 class AuthError(SideError):

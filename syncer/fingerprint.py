@@ -69,8 +69,14 @@ def fingerprint(raw: bytes | bytearray, received_at: float) -> Fingerprint:
 
 def _fields(raw: bytes | bytearray) -> dict[str, str]:
     """Return the first of each field that matters, unfolded; by name in lower case."""
+    # No header goes on beyond an empty line, and most mails have a plain one: what follows is not looked at.
+    empty_line = raw.find(b"\r\n\r\n", 0, _MAX_HEADER)
     # CR CR LF is what a Windows program makes of CR LF when it writes in text mode.
-    head = bytes(raw[:_MAX_HEADER]).replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
+    head = (
+        bytes(raw[: empty_line + 4 if empty_line >= 0 else _MAX_HEADER])
+        .replace(b"\r\r\n", b"\n")
+        .replace(b"\r\n", b"\n")
+    )
     end = _END_OF_HEADER.search(head)
     if end is not None:
         head = head[: end.start()]

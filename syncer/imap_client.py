@@ -27,7 +27,7 @@ import ssl
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -79,11 +79,16 @@ class ConnectionLost(Exception):
         """The command (with a literal: its literal) had begun to leave this machine."""
 
 
-class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
-    """A request with its own way of being written and answered."""
+class _Command:
+    """A request with its own way of being written and answered.
+
+    Not imaplib2's: that one makes an Event, and with it two locks, for every command, and nobody here waits for it.
+    """
 
     def __init__(self, client: ImapClient, line: bytes) -> None:
-        super().__init__(client, name=line.split(b" ", 1)[0].decode("ascii"))
+        """Take the next tag; to be called under the client's lock."""
+        self.tag: bytes = client.tagpre + str(client.tagnum).encode("ascii")
+        client.tagnum += 1
         self.line = line
         self.literal: bytes | bytearray | None = None
         self.literal_limit = 0
@@ -100,18 +105,14 @@ class _Command(Request):  # type: ignore[misc]  # imaplib2 ships no types
         """So had its literal, or it has none."""
         self.whole = False
         """So had its last octet."""
-        self._go = threading.Event()
-        self._literal_wanted = False
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def continue_literal(self, wanted: bool) -> None:
         """Tell the waiting writer whether the server wants the literal. The first word counts."""
-        if not self._go.is_set():
-            self._literal_wanted = wanted
-            self._go.set()
+        self._wanted.put(wanted)
 
     def await_continuation(self) -> bool:
-        self._go.wait()  # ends with "+", with the tagged answer, or with the connection
-        return self._literal_wanted
+        return self._wanted.get()  # comes with "+", with the tagged answer, or with the connection's end
 
     def take(self, parts: Parts) -> bool:
         """Offer an untagged response. Raises ProtocolBroken: there is no end of them."""
@@ -154,10 +155,14 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         context: ssl.SSLContext,
         connect_timeout: float,
         timeout: float,
+        known: Sequence[str] = (),
+        opening: Callable[[ImapClient], None] | None = None,
     ) -> None:
         """Connect, verify, read the greeting and the capabilities.
 
-        ``guard`` sees every command before it is sent and raises if it may not be sent.
+        ``guard`` sees every command before it is sent and raises if it may not be sent. ``known`` are the
+        capabilities that the server had when it was last met: it is not asked for them, and ``opening`` may
+        submit what it needs no greeting for. What the greeting tells counts, whatever was known.
 
         Raises OSError (ssl.SSLError and TimeoutError among them): no verified connection;
         ConnectionLost: it ended or broke before the greeting and the capabilities were read.
@@ -176,7 +181,8 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         self._unsolicited = 0
         self._moved = 0
         self._note_progress()
-        self.capabilities: tuple[str, ...] = ()
+        self.capabilities: tuple[str, ...] = tuple(known)
+        self._opening = opening
         self.listener: Callable[[Parts], None] = lambda _parts: None
         """Hears, in the reader's thread, the untagged responses that no command wanted."""
         self.Terminate = False
@@ -274,16 +280,16 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
                 self._outgoing.put(b"DONE\r\n")
 
     def _get_capabilities(self) -> None:
-        """Read the capabilities: from the greeting's response code where it has one, else by asking."""
+        """Read the capabilities: from the greeting's response code where it has one, else by asking, if not known."""
         code = re.match(rb"\[CAPABILITY ([^\]]*)\]", self._greeting or b"", re.IGNORECASE)
         if code:
             self._note_capabilities(code[1])
-        else:
-            self.ask_capabilities()
+        elif not self.capabilities:
+            self.ask_capabilities().result()
 
-    def ask_capabilities(self) -> None:
+    def ask_capabilities(self) -> Future[Reply]:
         """Ask for the capabilities; they change with the sign-in. Raises ConnectionLost."""
-        self.submit(b"CAPABILITY", sink=self.take_capabilities).result()
+        return self.submit(b"CAPABILITY", sink=self.take_capabilities)
 
     def take_capabilities(self, parts: Parts) -> bool:
         """Note an untagged CAPABILITY response; a sink."""
@@ -525,6 +531,9 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
 
     def _request_push(self, *_args: object, name: str | None = None, **_kw: object) -> Any:
         """Await the greeting, which may have come before imaplib2's constructor asks for it."""
+        if self._opening is not None:
+            with contextlib.suppress(ConnectionLost):  # the greeting that does not come says so, too
+                self._opening(self)
         with self._watch:
             request = Request(self, name=name)
             if self.Terminate:

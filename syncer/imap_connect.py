@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-import tenacity
 
 from syncer.errors import Unavailable
 from syncer.imap_allow_list import check_allowed
@@ -18,6 +17,7 @@ from syncer.model import Side
 
 CONNECT_TIMEOUT: Final = 15.0
 _ATTEMPTS: Final = 3
+_FIRST_PAUSE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +32,72 @@ class Endpoint:
     """The setting that names the host, for error texts."""
 
 
-def connect(endpoint: Endpoint, side: Side, pause: Callable[[float], None]) -> ImapClient:
+@dataclass(slots=True)
+class Acquaintance:
+    """What a server offered when this process last met it; empty before that. Shared by the connections to it."""
+
+    capabilities: tuple[str, ...] = ()
+    """Before the sign-in."""
+
+
+def connect(
+    endpoint: Endpoint,
+    side: Side,
+    pause: Callable[[float], None],
+    known: Acquaintance,
+    opening: Callable[[ImapClient], None],
+) -> ImapClient:
     """Connect and verify the server; every command is held against the allow-list of ``side``.
 
     A connection that could not be made is tried again, with pauses that grow: it changes nothing. Not
     so where it was slow to fail, or where more tries would not help: a wrong certificate, a BYE.
 
+    A server that is ``known`` is spoken to by ``opening`` before it has greeted, which saves a round trip. Whatever
+    goes wrong then, it is a stranger again, so that the next connection awaits its greeting first.
+
     Raises Unavailable: no verified connection; ConnectionLost: the server did not greet as it should.
     """
-    attempts = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_after_delay(CONNECT_TIMEOUT / 2),
-        wait=tenacity.wait_exponential(multiplier=0.5, max=4.0) + tenacity.wait_random(0.0, 0.4),
-        retry=tenacity.retry_if_exception(_is_worth_another_try),
-        sleep=pause,
-        reraise=True,
-    )
-    try:
-        return attempts(
-            ImapClient,
+
+    def once() -> ImapClient:
+        capabilities, known.capabilities = known.capabilities, ()
+        client = ImapClient(
             endpoint.host,
             endpoint.port,
             guard=lambda line: check_allowed(side, line),
             context=_tls_context(),
             connect_timeout=min(CONNECT_TIMEOUT, endpoint.timeout),
             timeout=endpoint.timeout,
+            known=capabilities,
+            opening=opening if capabilities else None,
         )
+        known.capabilities = client.capabilities
+        return client
+
+    began = time.monotonic()
+    try:
+        try:
+            return once()
+        except (OSError, ConnectionLost) as error:
+            if not _is_worth_another_try(error) or time.monotonic() - began > CONNECT_TIMEOUT / 2:
+                raise
+        return _try_again(once, pause)
     except OSError as error:
         raise Unavailable(side, _why_not_connected(endpoint, error)) from None
+
+
+def _try_again(once: Callable[[], ImapClient], pause: Callable[[float], None]) -> ImapClient:
+    """Make the other attempts."""
+    import tenacity  # here: it imports asyncio, and most cycles need neither
+
+    pause(_FIRST_PAUSE)
+    again = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(_ATTEMPTS - 1) | tenacity.stop_after_delay(CONNECT_TIMEOUT / 2),
+        wait=tenacity.wait_exponential(multiplier=2 * _FIRST_PAUSE, max=4.0) + tenacity.wait_random(0.0, 0.4),
+        retry=tenacity.retry_if_exception(_is_worth_another_try),
+        sleep=pause,
+        reraise=True,
+    )
+    return again(once)
 
 
 def _is_worth_another_try(error: BaseException) -> bool:

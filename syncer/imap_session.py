@@ -31,7 +31,7 @@ from syncer.errors import (
     Unavailable,
 )
 from syncer.imap_client import ANSWER_LIMIT, LITERAL_LIMIT, ConnectionLost, Idling, ImapClient, Reply, Sink
-from syncer.imap_connect import Endpoint, connect
+from syncer.imap_connect import Acquaintance, Endpoint, connect
 from syncer.imap_responses import MAX_LINE, Parts
 from syncer.imap_utils import (
     encode_mailbox_name,
@@ -46,7 +46,7 @@ from syncer.imap_utils import (
 from syncer.model import Side
 from syncer.uid_set import MAX_UID, UidSet
 
-__all__ = ["Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
+__all__ = ["Acquaintance", "Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
 
 _T = TypeVar("_T")
 
@@ -70,6 +70,40 @@ class Dialect(Protocol):
     def refused_sign_in(self, text: str) -> SyncError:
         """Return the error for a sign-in that was refused with these words."""
         ...
+
+
+class _SignIn:
+    """AUTHENTICATE XOAUTH2, in one round trip where the server offers SASL-IR (RFC 4959)."""
+
+    def __init__(self, user: str, token: str) -> None:
+        self._initial = base64.b64encode(f"user={user}\x01auth=Bearer {token}\x01\x01".encode())
+        self._client: ImapClient | None = None
+        self.done: Future[Reply] = Future()
+        self.told_capabilities = False
+
+    def begin(self, client: ImapClient) -> None:
+        """Submit it, once for a connection, as its capabilities allow. Raises ConnectionLost."""
+        if client is self._client:
+            return
+        self._client = client
+        answers = [b""]  # to an error challenge, which Gmail wants before it says NO (PROVIDERS 3)
+        line = b"AUTHENTICATE XOAUTH2"
+        if "SASL-IR" in client.capabilities:
+            line += b" " + self._initial
+        else:
+            answers.insert(0, self._initial)
+
+        def capability(parts: Parts) -> bool:
+            taken = client.take_capabilities(parts)
+            self.told_capabilities |= taken
+            return taken
+
+        def answer(_challenge: bytes) -> bytes:
+            if not answers:
+                raise ValueError("a challenge too many")
+            return answers.pop(0)
+
+        self.done = client.submit(line, sink=capability, answer=answer)
 
 
 class MailboxMissing(Unavailable):
@@ -126,6 +160,7 @@ class ImapSession:
         self._client = client
         self._dialect = dialect
         self._side = dialect.side
+        self._capabilities_asked: Future[Reply] | None = None
 
     @classmethod
     def connect(
@@ -136,65 +171,51 @@ class ImapSession:
         token: str,
         *,
         pause: Callable[[float], None] = time.sleep,
+        known: Acquaintance | None = None,
     ) -> ImapSession:
-        """Connect, verify the server and sign in.
+        """Connect, verify the server and sign in; one that is ``known`` to take it, before it has greeted.
 
         Raises Unavailable, Throttled: not now; AuthError: the sign-in was refused.
         """
+        known = known or Acquaintance()
+        sign_in = _SignIn(user, token)
         try:
-            client = connect(endpoint, dialect.side, pause)
+            client = connect(endpoint, dialect.side, pause, known, sign_in.begin)
         except ConnectionLost as lost:
             raise _lost(dialect, lost) from None
         session = cls(client, dialect)
         try:
-            session._sign_in(user, token)
+            session._sign_in(sign_in)
         except BaseException:
+            known.capabilities = ()
             client.close()
             raise
         return session
 
     # -- signing in
 
-    def _sign_in(self, user: str, token: str) -> None:
-        """Authenticate by XOAUTH2, in one round trip where the server offers SASL-IR (RFC 4959)."""
-        initial = base64.b64encode(f"user={user}\x01auth=Bearer {token}\x01\x01".encode())
-        answers = [b""]  # to an error challenge, which Gmail wants before it says NO (PROVIDERS 3)
-        line = b"AUTHENTICATE XOAUTH2"
-        if "SASL-IR" in self._client.capabilities:
-            line += b" " + initial
-        else:
-            answers.insert(0, initial)
-        told: list[bool] = []
-
-        def capability(parts: Parts) -> bool:
-            taken = self._client.take_capabilities(parts)
-            told.append(taken)
-            return taken
-
-        def answer(_challenge: bytes) -> bytes:
-            if not answers:
-                raise ValueError("a challenge too many")
-            return answers.pop(0)
-
-        reply = self._reply(self._submit(line, sink=capability, answer=answer))
+    def _sign_in(self, sign_in: _SignIn) -> None:
+        """Authenticate by XOAUTH2, if that was not begun with the connection, and see that it was accepted."""
+        try:
+            sign_in.begin(self._client)
+        except ConnectionLost as lost:
+            raise _lost(self._dialect, lost) from None
+        reply = self._reply(sign_in.done)
         if reply.status != "OK":
             text = safe_text(reply.text)
             raise self._dialect.classify(text) or self._dialect.refused_sign_in(text)
         code, words = response_code(reply.text)
         if code == "CAPABILITY":
             self._client.take_capabilities([b"* CAPABILITY " + words])
-        elif not any(told):
-            self._ask_capabilities()
-
-    def _ask_capabilities(self) -> None:
-        try:
-            self._client.ask_capabilities()
-        except ConnectionLost as lost:
-            raise _lost(self._dialect, lost) from None
+        elif not sign_in.told_capabilities:
+            # Not awaited: whatever is asked next is answered after it.
+            self._capabilities_asked = self._submit(b"CAPABILITY", sink=self._client.take_capabilities)
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the server offers, in upper case."""
+        """What the server offers, in upper case. Raises Unavailable, Throttled."""
+        if self._capabilities_asked is not None:
+            self._reply(self._capabilities_asked)
         return frozenset(self._client.capabilities)
 
     @property

@@ -176,6 +176,25 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowedPace:
+    """The destination said that it was too fast; see ``pace``."""
+
+    rate: float
+    """Messages a second."""
+    at: float
+    """Since when; it recovers from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched from the source in one day, in UTC."""
+
+    day: int
+    """Days since the epoch."""
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """How far the source has been dealt with, and what is still open: the ``WATERMARK`` record.
 
@@ -225,6 +244,10 @@ class Watermark:
     """Copies so far, each counted once: in the write that takes its message out of ``open``."""
     copied_days: Mapping[str, int] = field(default_factory=dict)
     """The same by day (UTC, ``YYYY-MM-DD``), of the last days on which something was copied."""
+    slowed: SlowedPace | None = None
+    """None while the destination bears the pace that is set."""
+    fetched: Fetched | None = None
+    """Counted where there is a limit to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -59,9 +59,10 @@ class OutlookDialect:
     def classify(self, text: str) -> SyncError | None:
         """Return what these words stand for, if more than the one command they answer."""
         if match := _BACKOFF.search(text):
-            return Throttled(self.side, text, min(max(int(match[1]) / 1000, _MIN_BACKOFF), _MAX_BACKOFF))
-        if _THROTTLED.search(text):
-            return Throttled(self.side, text, _DEFAULT_BACKOFF)
+            seconds = min(max(int(match[1]) / 1000, _MIN_BACKOFF), _MAX_BACKOFF)
+            return Throttled(self.side, text, seconds, too_fast=True)
+        if match := _THROTTLED.search(text):
+            return Throttled(self.side, text, _DEFAULT_BACKOFF, too_fast="connections" not in match[0].lower())
         if _NOT_CONNECTED.search(text):
             return NotConnected(self.side, text)
         if "basic authentication is disabled" in text.lower():
@@ -123,7 +124,19 @@ class OutlookMailbox:
         self._connections = connections
         self._pause = pause
         self._lanes: list[_Lane] = []
+        self._prepared: Future[ImapSession] | None = None
         self._lock = threading.Lock()  # guards the counts: the connections' threads settle APPENDs
+
+    def prepare(self) -> None:
+        """Begin to connect, where ``open`` is likely to be called soon; it tells what came of that."""
+        self._prepared = Future()
+        threading.Thread(target=self._connect_for, args=(self._prepared,), name="prepare", daemon=True).start()
+
+    def _connect_for(self, prepared: Future[ImapSession]) -> None:
+        try:
+            prepared.set_result(self._connect())
+        except BaseException as error:  # noqa: BLE001 - a bug as well: whoever opens has to hear of it
+            prepared.set_exception(error)
 
     def open(self) -> Fence:
         """Connect, prove that the mailbox can be reached, make sure that it is there.
@@ -140,7 +153,8 @@ class OutlookMailbox:
             return self._open_once()
 
     def _open_once(self) -> Fence:
-        session = self._connect()
+        prepared, self._prepared = self._prepared, None
+        session = self._connect() if prepared is None else prepared.result()
         self._lanes.append(_Lane(session))
         status = session.status(self._mailbox)
         if status is None:
@@ -221,17 +235,28 @@ class OutlookMailbox:
 
         What the server does not grant is done without. Raises AuthError.
         """
-        while len(self._lanes) < min(self._connections, messages):
-            session: ImapSession | None = None
-            try:
-                session = self._connect()
-                session.status(self._mailbox)  # here too an OK to AUTHENTICATE proves nothing
-            except (Unavailable, Throttled):
-                if session is not None:
-                    session.close()
-                self._connections = len(self._lanes)
-            else:
-                self._lanes.append(_Lane(session))
+        more = min(self._connections, messages) - len(self._lanes)
+        if more <= 0:
+            return
+        # All at once: a connection takes five round trips, and the first one is idle meanwhile.
+        with ThreadPoolExecutor(more, "connect") as pool:
+            asked = [pool.submit(self._further) for _ in range(more)]
+        granted = [lane for lane in (opening.result() for opening in asked) if lane is not None]
+        self._lanes += granted
+        if len(granted) < more:
+            self._connections = len(self._lanes)
+
+    def _further(self) -> _Lane | None:
+        """Return one connection more; None if the server does not grant it. Raises AuthError."""
+        session: ImapSession | None = None
+        try:
+            session = self._connect()
+            session.status(self._mailbox)  # here too an OK to AUTHENTICATE proves nothing
+        except (Unavailable, Throttled):
+            if session is not None:
+                session.close()
+            return None
+        return _Lane(session)
 
     def probe(self) -> None:
         """Prove that the mailbox still can be reached. Raises Unavailable, Throttled."""
@@ -244,6 +269,9 @@ class OutlookMailbox:
 
     def close(self) -> None:
         """Log out of every connection."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.exception() is None:
+            self._lanes.append(_Lane(prepared.result()))
         for lane in self._lanes:
             lane.session.close()
         self._lanes.clear()

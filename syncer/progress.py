@@ -20,7 +20,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 from syncer.forecast import warn_of_endings
-from syncer.model import CopyUid, Fence, Forecast, LookBack, MessageKey, Side, SourceMessage, Watermark
+from syncer.model import (
+    CopyUid,
+    Fence,
+    Fetched,
+    Forecast,
+    LookBack,
+    MessageKey,
+    Side,
+    SlowedPace,
+    SourceMessage,
+    Watermark,
+)
 from syncer.uid_set import MAX_UID, UidSet
 
 _NONE: Final = UidSet()
@@ -217,6 +228,24 @@ class Progress:
         """Note that the destination took a message."""
         if self._base.outages:
             self._base = replace(self._base, outages=0)
+
+    @property
+    def slowed(self) -> SlowedPace | None:
+        """The pace that the destination was found to bear; None: the one that is set."""
+        return self._base.slowed
+
+    @slowed.setter
+    def slowed(self, slowed: SlowedPace | None) -> None:
+        self._base = replace(self._base, slowed=slowed)
+
+    def fetched_on(self, day: int) -> int:
+        """Return how many octets were fetched from the source on a day."""
+        fetched = self._base.fetched
+        return fetched.octets if fetched is not None and fetched.day == day else 0
+
+    def count_fetched(self, day: int, octets: int) -> None:
+        """Note that so many octets more are fetched."""
+        self._base = replace(self._base, fetched=Fetched(day, self.fetched_on(day) + octets))
 
     def name_mailboxes(self, source: str, destination: str) -> None:
         """Note whose UIDs these are from now on."""

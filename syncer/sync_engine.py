@@ -4,7 +4,7 @@
 2. The source: one listing of what is open and of what is new, and now and then of what was passed over
    of late. Nothing of either: done.
 3. The destination: only if there is work for it. Messages in doubt first, then failed ones whose time
-   has come, then new ones in UID order.
+   has come, then new ones in UID order. The first bodies are on their way while it is being opened.
 4. The watermark and the lease's end in one write, whatever happened in between.
 
 The engine knows no library: mailboxes, store and clock come in through ``ports``. What is decided
@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from syncer.copy_flow import CopyFlow, FlowParts
+from syncer.body_window import DailyBudget
+from syncer.copy_flow import CopyFlow, FlowParts, budget_is_spent
 from syncer.copy_job import BROKE_OFF, Item, Job, Tally
 from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, Summary, World
 from syncer.dry_run import DryRun
@@ -28,6 +29,7 @@ from syncer.errors import (
     SideError,
     StateUnavailable,
     SyncError,
+    Throttled,
 )
 from syncer.lease_keeper import LeaseKeeper
 from syncer.ledger import Ledger
@@ -36,7 +38,7 @@ from syncer.logging_utils import log_event
 from syncer.lookback import begin_look_back, find_missed
 from syncer.model import Identity, MessageKey, Outcome, Side, SourceMessage
 from syncer.outcomes import is_held, report
-from syncer.pace import Pace
+from syncer.pace import Pace, recovered, slowed_down
 from syncer.ports import Destination, Source
 from syncer.progress import Progress
 from syncer.resync import meet_new_uidvalidity
@@ -127,6 +129,9 @@ class SyncEngine:
             return Outcome.THROTTLED
         self._read_open(cycle)
         self._check_mailboxes(cycle)
+        is_backlog = cycle.found.uidvalidity is not None and cycle.found.completed_at is None
+        if cycle.pending or cycle.failures or is_backlog:
+            self._prepare_destination(cycle)
         source = cycle.source = self._world.open_source()
         progress, listing = cycle.progress, Listing(cycle.progress.horizon)
         known = progress.uidvalidity
@@ -141,6 +146,8 @@ class SyncEngine:
             listed, asked = [], UidSet()
             meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
             listing = Listing(progress.horizon)
+            if self._settings.initial_sync == "all" and selected.exists and cycle.destination is None:
+                self._prepare_destination(cycle)
         listed = find_missed(self._world.store, cycle, source, listed)
         while True:
             listed = listing.complete(source, asked, listed, progress.horizon)
@@ -155,6 +162,13 @@ class SyncEngine:
                 return Outcome.OK
             asked = listing.next_window()
             listed = source.listing(asked)
+
+    def _prepare_destination(self, cycle: CycleState) -> None:
+        """Begin to connect to the destination, which surely will be needed, before it is known for what."""
+        is_left_alone = cycle.found.not_before.get(Side.DESTINATION, 0.0) > cycle.started_at
+        if not is_left_alone and (cycle.pending or self._budget(cycle).allows(1)):
+            cycle.destination = self._world.make_destination()
+            cycle.destination.prepare()
 
     def _check_mailboxes(self, cycle: CycleState) -> None:
         """Make sure that the records' UIDs are UIDs of the mailboxes that are set.
@@ -214,14 +228,18 @@ class SyncEngine:
         jobs = self._retries(cycle, there) + self._plan(cycle, [*reopened, *new])
         left: Outcome | None = None
         if cycle.pending or jobs:
-            left = self._why_not_now(cycle)
+            left = self._why_not_now(cycle, jobs)
             if left is None:
                 try:
+                    expected = len(jobs)
+                    if not cycle.pending and not cycle.found.outages:
+                        flow.begin(jobs)
+                        jobs = []
                     destination = self._open_destination(cycle, flow)
                     in_doubt = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there)
                     jobs = in_doubt + after_outage(jobs, cycle.found.outages)
                     jobs.sort(key=lambda job: job.may_break)
-                    destination.widen(len(jobs))
+                    destination.widen(len(in_doubt) + expected)
                 except SideError as error:
                     flow.fatal = error  # what needs no destination is recorded all the same
         flow.run([] if left is not None else jobs)
@@ -252,27 +270,30 @@ class SyncEngine:
         cycle.ledger.fail(item)
         flow.run([])
 
-    def _why_not_now(self, cycle: CycleState) -> Outcome | None:
+    def _why_not_now(self, cycle: CycleState, jobs: Sequence[Job]) -> Outcome | None:
         """Return why the destination is not contacted although there is work for it; None: it is."""
         if is_held(cycle.found, Side.DESTINATION, cycle.started_at):
             return Outcome.THROTTLED
+        if jobs and not cycle.pending and not self._budget(cycle).allows(jobs[0].message.size):
+            return self._report(budget_is_spent(), cycle)
         return self._world.stop()
 
     def _make_flow(self, cycle: CycleState, source: Source) -> CopyFlow:
         world = self._world
-        cycle.destination = world.make_destination()
+        destination = cycle.destination = cycle.destination or world.make_destination()
         return CopyFlow(
             FlowParts(
                 run_id=self._run_id,
                 source=source,
-                destination=cycle.destination,
+                destination=destination,
                 store=world.store,
                 keeper=cycle.keeper,
                 progress=cycle.progress,
                 ledger=cycle.ledger,
                 tally=cycle.tally,
                 clock=world.clock,
-                pace=Pace(self._settings.messages_per_second, world.clock.elapsed),
+                pace=self._pace(cycle),
+                budget=self._budget(cycle),
                 new_token=world.new_token,
                 stop=world.stop,
                 spawn_commit=world.spawn_commit,
@@ -281,6 +302,17 @@ class SyncEngine:
                 on_progress=world.on_progress,
             )
         )
+
+    def _budget(self, cycle: CycleState) -> DailyBudget:
+        return DailyBudget(self._settings.daily_bytes, cycle.progress, self._world.clock)
+
+    def _pace(self, cycle: CycleState) -> Pace:
+        """Return the pace that is set, or what is left of it after the destination found it too fast."""
+        limit = self._settings.messages_per_second
+        rate = recovered(limit, cycle.progress.slowed, self._world.clock.now())
+        if rate is None:
+            cycle.progress.slowed = None
+        return Pace(limit, self._world.clock.elapsed, rate)
 
     @staticmethod
     def _open_destination(cycle: CycleState, flow: CopyFlow) -> Destination:
@@ -353,7 +385,11 @@ class SyncEngine:
     def _report(self, error: SyncError, cycle: CycleState | None = None) -> Outcome:
         """Log what ended a cycle early, keep what a side asked for, and return the outcome."""
         hold = cycle.progress.hold if cycle is not None else None
-        outcome = report(error, self._world.clock.now(), hold)
+        now = self._world.clock.now()
+        outcome = report(error, now, hold)
+        if cycle is not None and isinstance(error, Throttled) and error.too_fast:
+            limit = self._settings.messages_per_second
+            cycle.progress.slowed = slowed_down(limit, cycle.progress.slowed, now)
         if outcome not in (Outcome.SOURCE_UNAVAILABLE, Outcome.DESTINATION_UNAVAILABLE):
             return outcome
         if cycle is not None and cycle.flow is not None and cycle.flow.refused_everything:

@@ -290,6 +290,7 @@ class DestinationServer:
     faults: dict[str, SyncError] = field(default_factory=dict)
     hook: Hook = _quiet
     opened: int = 0
+    prepared: int = 0
     appends: list[bytes] = field(default_factory=list)
     """Every APPEND that reached the server, refused or not, in order."""
     _landing: list[tuple[float, str, bytes]] = field(default_factory=list)
@@ -378,6 +379,9 @@ class MemoryDestination:
         outcome: Future[CopyUid | None] = Future()
         self._later(partial(self._append, internaldate, bytes(body), permit, outcome))
         return outcome
+
+    def prepare(self) -> None:
+        self._server.prepared += 1
 
     def widen(self, messages: int) -> None:
         """Have one connection only."""

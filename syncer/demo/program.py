@@ -9,18 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from syncer.demo.authority import Account, Authority
-from syncer.demo.aws import EmbeddedAws
 from syncer.demo.place import LOOPBACK
 
 _KEPT: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TERM", "COLUMNS", "SYSTEMROOT")
 
 
+class Aws(Protocol):
+    """The services that keep the records and secrets; see ``EmbeddedAws``."""
+
+    def environment(self) -> dict[str, str]: ...
+
+
 def environment_for(
     authority: Authority,
-    aws: EmbeddedAws,
+    aws: Aws,
     *,
     gmail: tuple[Account, int],
     outlook: tuple[Account, int],

@@ -69,9 +69,29 @@ def test_one_new_message_is_claimed_before_it_is_sent_and_confirmed_after() -> N
     world = settled()
     world.deliver("first")
     assert world.calls(world.run) == [
-        *["store.take_lease", "source.connect", "source.open", "store.load", "destination.open", "source.fetch"],
+        *["store.take_lease", "source.connect", "source.open", "store.load", "source.fetch", "destination.open"],
         *["store.commit", "destination.append", "store.confirm", "store.release"],
     ]
+
+
+def test_both_sides_are_opened_at_once_where_there_surely_is_work() -> None:
+    world = World(initial_sync="all")
+    world.run()
+    assert world.destination.prepared == 0  # there was nothing
+    world.deliver("first")
+    world.later().run(script=strike_on("destination.append", "after", cut))
+    assert world.destination.prepared == 0  # nobody could know
+    world.later().run()
+    assert world.destination.prepared == 1  # in doubt
+    world.run_until_quiet()
+    prepared = world.destination.prepared
+    world.later().run()
+    assert world.destination.prepared == prepared
+    backlog = World(initial_sync="all")
+    backlog.deliver_many("first", "second")
+    backlog.run()
+    assert backlog.destination.prepared == 1
+    backlog.check()
 
 
 def test_a_gap_above_the_horizon_is_asked_for_twice_and_believed_then() -> None:

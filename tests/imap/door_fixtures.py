@@ -48,7 +48,7 @@ def connect(_no_thread_is_left: None, client_tls: ssl.SSLContext) -> Iterator[Co
         clients.append(client)
         if signed_in:
             assert client.submit(b"AUTHENTICATE XOAUTH2 " + xoauth2()).result().status == "OK"
-            client.ask_capabilities()
+            client.ask_capabilities().result()
         return client
 
     yield connect

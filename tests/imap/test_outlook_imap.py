@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -343,6 +344,36 @@ def test_the_end_of_the_connection_is_told_by_failure(
     assert isinstance(append(target).exception(10), NotDelivered)
 
 
+# Connecting ahead.
+
+
+def test_what_is_prepared_is_opened_over_the_same_connection(outlook: FakeOutlook, mailbox: Open) -> None:
+    target = mailbox("INBOX")
+    target.prepare()
+    while "AUTHENTICATE" not in outlook.verbs():
+        time.sleep(0.001)
+    assert target.open().uidnext >= 1
+    assert outlook.connections == 1
+
+
+def test_what_is_prepared_and_not_needed_is_closed(outlook: FakeOutlook, mailbox: Open) -> None:
+    target = mailbox("INBOX")
+    target.prepare()
+    target.close()
+    assert outlook.verbs()[-1:] in ([], ["LOGOUT"])
+    while outlook.open_connections:
+        time.sleep(0.001)
+
+
+def test_what_could_not_be_prepared_is_told_by_the_opening(outlook: FakeOutlook, mailbox: Open) -> None:
+    outlook.misbehave(on("GREETING"), Bye("Too many connections"))
+    target = mailbox("INBOX")
+    target.prepare()
+    with pytest.raises(Throttled):
+        target.open()
+    assert target.open().uidnext >= 1  # the next one is an attempt of its own
+
+
 # Several connections.
 
 
@@ -388,7 +419,7 @@ def test_a_further_connection_that_is_refused_is_done_without(
     outlook.misbehave(on(verb, connection=3), action)
     for _ in range(2):
         target.widen(10)
-        assert outlook.connections == 3
+        assert outlook.connections == 4  # all were asked for at once, and nothing more after the refusal
     futures = [append(target) for _ in range(10)]
     assert None not in [future.result(10) for future in futures]
     assert target.failure() is None

@@ -157,11 +157,29 @@ def test_throttle_words_are_kept_across_runs(pair: FakePair) -> None:
     pair.destination.misbehave(on("APPEND"), throttled(120_000, "NO"))
     run = pair.stack.run()
     assert (run.exit_code, run.finished["outcome"]) == (75, "throttled")
-    assert pair.stack.records()["WATERMARK"]["not_before"].keys() == {"destination"}
+    watermark = pair.stack.records()["WATERMARK"]
+    assert watermark["not_before"].keys() == {"destination"}
+    assert watermark["pace"] == 2  # half of what Exchange is known to bear: there is no limit set here
     connections = pair.destination.connections
     kept = pair.stack.run()
     assert (kept.exit_code, kept.finished["outcome"]) == (75, "throttled")
     assert pair.destination.connections == connections
+
+
+def test_what_gmail_s_daily_budget_does_not_hold_waits(pair: FakePair) -> None:
+    letters = [letter(number) for number in range(6)]
+    for raw in letters:
+        pair.source.deliver(raw, ARRIVED)
+    run = pair.stack.run("run-once", GMAIL_DAILY_BYTES=str(4 * len(letters[0])))
+    assert (run.exit_code, run.finished["outcome"]) == (75, "throttled")
+    assert counts(run.finished) == {"listed": 6, "copied": 4, "backlog": 2}
+    assert pair.stack.records()["WATERMARK"]["fetched_bytes"] == sum(map(len, letters[:4]))
+    connections = pair.destination.connections
+    kept = pair.stack.run("run-once", GMAIL_DAILY_BYTES=str(4 * len(letters[0])))
+    assert (kept.exit_code, kept.finished["outcome"]) == (75, "throttled")
+    assert pair.destination.connections == connections
+    assert pair.stack.run().exit_code == 0
+    assert pair.copies() == letters
 
 
 @pytest.mark.parametrize("side", list(Side))
