@@ -225,7 +225,7 @@ class SyncEngine:
         cycle.progress.list_uids(message.key.uid for message in new)
         cycle.tally.listed += len(new)
         reopened = [there[key] for key in sorted(cycle.reopened) if key in there]
-        jobs = self._retries(cycle, there) + self._plan(cycle, [*reopened, *new])
+        jobs = _breaking_last(self._retries(cycle, there) + self._plan(cycle, [*reopened, *new]))
         left: Outcome | None = None
         if cycle.pending or jobs:
             left = self._why_not_now(cycle, jobs)
@@ -237,8 +237,7 @@ class SyncEngine:
                         jobs = []
                     destination = self._open_destination(cycle, flow)
                     in_doubt = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there)
-                    jobs = in_doubt + after_outage(jobs, cycle.found.outages)
-                    jobs.sort(key=lambda job: job.may_break)
+                    jobs = _breaking_last(in_doubt + after_outage(jobs, cycle.found.outages))
                     destination.widen(len(in_doubt) + expected)
                 except SideError as error:
                     flow.fatal = error  # what needs no destination is recorded all the same
@@ -489,3 +488,8 @@ def after_outage(jobs: list[Job], outages: int) -> list[Job]:
         return jobs
     first = SUSPICIOUS_REFUSALS * outages % len(jobs)
     return jobs[first:] + jobs[:first]
+
+
+def _breaking_last(jobs: list[Job]) -> list[Job]:
+    """Return the same with those at the end that ended the connection before: nothing comes after them."""
+    return sorted(jobs, key=lambda job: job.may_break)
