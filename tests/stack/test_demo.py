@@ -37,4 +37,4 @@ def test_it_copies_the_users_own_mail(tmp_path: Path) -> None:
 def test_a_folder_without_mail_is_named(tmp_path: Path) -> None:
     shown = demo("--from", str(tmp_path))
     assert shown.returncode == 2
-    assert "holds no mail" in shown.stdout
+    assert "holds no mail" in " ".join(shown.stdout.split())  # wrapped where the folder's name is long

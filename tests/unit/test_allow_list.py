@@ -139,6 +139,7 @@ def client(
 ) -> Iterator[ImapClient]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     session = ImapSession.connect(endpoint(server.port, side), dialect(side), USER, GOOD, pause=never)
+    assert session.capabilities  # asked for in passing: nothing of the session's own is under way any more
     yield session._client
     session.close()
 
