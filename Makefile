@@ -6,6 +6,8 @@ VENV   ?= .venv
 UV     ?= uv
 # A test that takes minutes hangs: no single one needs more than some seconds.
 PYTEST_OPTIONS ?= --timeout=300
+# Tests run in so many processes at once; those that share Docker stay together.
+WORKERS ?= auto
 BENCH_OPTIONS  ?=
 LATENCY_OPTIONS ?=
 # How many random schedules `make schedules` plays, and the seed of the first.
@@ -28,7 +30,7 @@ demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own
 	@$(RUN) syncer demo $(DEMO_OPTIONS)
 
 test: $(VENV)/.dev ## every test that can run here
-	@$(RUN) pytest $(PYTEST_OPTIONS)
+	@$(RUN) pytest -n $(WORKERS) --dist loadgroup $(PYTEST_OPTIONS)
 
 schedules: $(VENV)/.dev ## thousands of random schedules of faults (SCHEDULES=10000 SEED=1), in two processes
 	@half=$$(($(SCHEDULES) / 2)); \

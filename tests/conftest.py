@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -62,3 +63,45 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("SYNCER_REQUIRE_SERVERS", "0") not in ("", "0"):
         pytest.fail(what, pytrace=False)
     pytest.skip(what)
+
+
+# -- what a run counted is told at its end; it travels with the reports, so that it arrives from other processes, too
+
+TITLES: Final = {"crash": "crash and chance", "fuzz": "fuzz"}
+"""What the tests of a folder count under."""
+
+
+@pytest.fixture
+def counted(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """What is counted here is told when all tests are over."""
+    counts: Counter[str] = Counter()
+    yield counts
+    request.node.user_properties.append(("counted", dict(counts)))
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tell a line when all tests are over."""
+    return lambda line: request.node.user_properties.append(("told", line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts: dict[str, Counter[str]] = {}
+    seconds: Counter[str] = Counter()
+    lines: dict[str, None] = {}
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if not isinstance(report, pytest.TestReport):
+            continue
+        folder = report.nodeid.split("/")[1]
+        seconds[folder] += report.duration  # type: ignore[assignment]
+        if report.when == "teardown":
+            for name, value in report.user_properties:
+                if name == "counted" and isinstance(value, dict):
+                    counts.setdefault(folder, Counter()).update(value)
+                elif name == "told":
+                    lines[str(value)] = None
+    for folder, counter in counts.items():
+        told = ", ".join(f"{number:,} {what}" for what, number in counter.items())
+        terminalreporter.write_line(f"{TITLES.get(folder, folder)}: {told}; {seconds[folder]:.0f} s")
+    for line in lines:
+        terminalreporter.write_line(line)

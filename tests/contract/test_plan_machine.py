@@ -54,6 +54,8 @@ from syncer.sync_plan import (
 )
 from syncer.uid_set import UidSet
 
+pytestmark = pytest.mark.thorough
+
 SETTLE: Final = 600.0
 MAX_ATTEMPTS: Final = 2
 OUTCOMES: Final = (

@@ -24,6 +24,8 @@ from tests.contract.test_state_store import LEASE_SECONDS, UV, claimed, confirma
 from tests.fakes.dynamodb import FakeDynamoDB
 from tests.memory_state import MemoryState, MemoryTable
 
+pytestmark = pytest.mark.thorough
+
 UIDS = st.integers(1, 4)
 IDENTITIES = st.sampled_from(["a", "b", "c"])
 ATTEMPTS = st.sampled_from(["first", "second"])

@@ -21,6 +21,8 @@ from tests.crash.wire_world import Blow, Ground, Point, WireWorld, ground
 from tests.fakes.faults import ERROR_11, LoseReply, on
 from tests.memory_mailboxes import mail
 
+pytestmark = pytest.mark.thorough
+
 TOKEN_FILE: Final = "token file"
 ACTORS: Final = ("authority", "dynamodb", "gmail", "outlook", TOKEN_FILE)
 CASES: Final = [

@@ -19,7 +19,7 @@ from typing import Final
 
 import pytest
 
-pytestmark = pytest.mark.mutants
+pytestmark = [pytest.mark.mutants, pytest.mark.thorough]
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 KILLS: Final = "tests/crash/test_kill_at_every_step.py::test_a_run_struck_at_any_place_still_copies_each_message_once"

@@ -22,6 +22,14 @@ BASE_IMAGE = "python:3.13-slim"
 Start = Callable[..., Environment]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests with Docker in one process: they share images and what was built."""
+    for item in items:
+        if item.get_closest_marker("emulator") is not None:
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
 @pytest.fixture
 def pair(certificates: Certificates, tmp_path: Path) -> Iterator[FakePair]:
     """Two empty accounts, the table and the secret; nothing run yet; ``INITIAL_SYNC=all``."""

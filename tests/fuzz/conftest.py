@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import pytest
 
-from tests.fuzz.tally import TALLY
+from tests.fuzz.tally import INPUTS
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TALLY.inputs:
-        each = ", ".join(f"{name} {count}" for name, count in sorted(TALLY.by_name.items()))
-        terminalreporter.write_line(
-            f"fuzz: {TALLY.inputs} inputs in {TALLY.seconds:.1f} s, the slowest took {TALLY.slowest:.2f} s ({each})"
-        )
+@pytest.fixture(autouse=True)
+def _tallied(counted: Counter[str]) -> Iterator[None]:
+    INPUTS.clear()
+    yield
+    counted.update({f"inputs to {name}": inputs for name, inputs in INPUTS.items()})

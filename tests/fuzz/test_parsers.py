@@ -32,6 +32,8 @@ from tests.fuzz.strategies import changes, fragments
 from tests.fuzz.strategies import responses as said
 from tests.fuzz.tally import fuzz
 
+pytestmark = pytest.mark.thorough
+
 LIMIT: Final = 10_000
 """Octets of literals that one response may hold below."""
 

@@ -39,6 +39,8 @@ from tests.fuzz.strategies import plays
 from tests.fuzz.tally import fuzz
 from tests.imap.doors import dialect, endpoint
 
+pytestmark = pytest.mark.thorough
+
 TIMEOUT: Final = 0.06
 BOUND: Final = 3 * (SLOWEST + 1) * TIMEOUT + 5.0
 """Seconds for all that is done to one input; the 5 are for a machine that is busy."""

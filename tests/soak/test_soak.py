@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,8 @@ from syncer.model import Outcome
 from tests.soak.service import Footprint, Service, service
 from tests.soak.storm import Storm
 from tests.stack.pair import letter, until
+
+pytestmark = pytest.mark.thorough
 
 CYCLES: Final = int(os.environ.get("SOAK_CYCLES", "150"))
 SEED: Final = int(os.environ.get("SOAK_SEED", "1"))
@@ -107,14 +109,13 @@ class Life:
 
 
 def test_it_lives_through_anything_and_does_not_grow(
-    certificates: Certificates, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    certificates: Certificates, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     with service(certificates, tmp_path) as made:
         life = Life(made)
         run_for_ever(life.cycle, made.stopper, 0.02, clock=made.weather.elapsed)
     early, late = life.footprints[len(life.footprints) // 3], life.footprints[-1]
-    with capsys.disabled():
-        sys.stdout.write(f"\nsoak: {life.report()}\n      {early}\n      {late}\n")
+    tell(f"soak: {life.report()}\n      {early}\n      {late}")
     assert life.outcomes["bug"] == 0
     assert life.outcomes["ok"] < 0.9 * life.cycles  # the weather was as bad as it should be
     assert late.blocks - early.blocks < GROWTH_BLOCKS

@@ -26,6 +26,8 @@ from tests.fakes.faults import FOREVER, Close, Reply, on
 from tests.stack.desk import Desk, Running, desk_of
 from tests.stack.pair import OUTLOOK
 
+pytestmark = pytest.mark.thorough
+
 SAVE = ("--save", "file:tokens.json")
 REFUSED = Reply("NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)")
 

@@ -15,6 +15,8 @@ from tests.fakes.consent import AUTHORIZATION_PENDING, DECLINED, EXPIRED, SLOW_D
 from tests.fakes.faults import FOREVER, Close, Reply, on
 from tests.stack.desk import Desk, desk_of
 
+pytestmark = pytest.mark.thorough
+
 SAVE = ("--save", "file:tokens.json")
 REFUSED = Reply("NO AUTHENTICATE failed.")
 

@@ -21,7 +21,7 @@ from tests.conftest import missing
 from tests.imap.dovecot import Dovecot
 from tests.stack.pair import GMAIL, OUTLOOK, Stack, parsed, stack_between
 
-pytestmark = pytest.mark.corpus
+pytestmark = [pytest.mark.corpus, pytest.mark.thorough]
 FIRST = datetime(2024, 2, 29, 23, 59, 1, tzinfo=UTC)
 
 

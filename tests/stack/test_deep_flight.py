@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
+import pytest
+
 from tests.fakes.faults import Stall, on
 from tests.stack.pair import FakePair, letter, parsed, until
+
+pytestmark = pytest.mark.thorough
 
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
 MESSAGES = 240

@@ -26,6 +26,8 @@ from tests.fakes.dynamodb_faults import DENIED
 from tests.stack.broken import BROKEN, Broken, Scene, scene, worked
 from tests.stack.pair import FakePair, fake_pair, letter, parsed, until
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

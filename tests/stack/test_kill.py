@@ -12,6 +12,8 @@ import pytest
 from tests.fakes.faults import FOREVER, Delay, on
 from tests.stack.pair import FakePair, letter
 
+pytestmark = pytest.mark.thorough
+
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
 MESSAGES = 60
 KILLS = 6

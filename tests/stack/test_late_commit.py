@@ -12,6 +12,8 @@ import pytest
 from tests.fakes.faults import FOREVER, CommitLate, Delay, Stall, on
 from tests.stack.pair import FakePair, letter, parsed, until
 
+pytestmark = pytest.mark.thorough
+
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
 SETTLE = 4
 SHORT = {"LEASE_SECONDS": "3", "IN_DOUBT_SETTLE_SECONDS": str(SETTLE)}
