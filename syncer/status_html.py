@@ -42,7 +42,7 @@ h2{font-size:.95rem;margin:0;font-weight:600}
 .tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:1rem}
 .tiles b{display:block;font-size:1.75rem;line-height:1.2;font-weight:650;font-variant-numeric:tabular-nums}
 .tiles span,.soft,footer,th{color:var(--soft);font-size:.875rem}
-.head{display:flex;justify-content:space-between;gap:1rem;align-items:baseline;flex-wrap:wrap;margin-top:1rem}
+.head{display:flex;justify-content:space-between;gap:0 1rem;align-items:baseline;flex-wrap:wrap;margin-top:1rem}
 .head:first-child{margin-top:0}
 .chart{display:block;width:100%;height:130px;margin-top:.25rem;overflow:visible}
 .axis{display:block;width:100%;height:18px;overflow:visible}
@@ -107,7 +107,7 @@ def render(known: Known, seen: Seen, verdict: Verdict) -> str:
 
 
 def _notes(known: Known, verdict: Verdict) -> Iterator[str]:
-    mood, title = ("good", "All is well") if verdict.healthy else ("bad", "Not well")
+    mood, title = ("good", "The daemon is well") if verdict.healthy else ("bad", "The daemon is not well")
     yield f'<div class="note {mood}"><strong>{title}</strong>{_sentence(verdict.reason)}</div>'
     if known.reason:
         last = "Nothing has been read yet."

@@ -276,6 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus(code)
         if status is HTTPStatus.NOT_IMPLEMENTED:  # a method that is not GET or HEAD
             status = HTTPStatus.METHOD_NOT_ALLOWED
+        self.request_version = self.protocol_version  # what could not be read is not HTTP/0.9: it gets a status line
         self._say(_Answer(status, "text/plain; charset=utf-8", f"{status.phrase}\n"))
 
     def _say(self, answer: _Answer) -> None:

@@ -29,6 +29,12 @@ def in_the_source() -> set[str]:
     return parts | {f"dynamodb:{call}" for call in records} | {f"secretsmanager:{call}" for call in secrets}
 
 
+def test_the_key_of_a_nas_opens_what_every_command_needs_and_nothing_else() -> None:
+    policy = (templates.ROOT / "sam" / "nas-access.yaml").read_text()
+    # A ConditionCheck is made on records that the transaction does not write; IAM asks for its own action.
+    assert set(re.findall(r"dynamodb:\w+", policy)) == {a for a in in_the_source() if a.startswith("dynamodb:")}
+
+
 def test_the_role_may_do_what_the_function_does_and_nothing_else(pair: FakePair, aws: WatchedAws, start: Start) -> None:
     environment = start(IN_DOUBT_SETTLE_SECONDS="0", LEASE_SECONDS="30")
     for number in range(4):
