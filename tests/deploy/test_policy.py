@@ -31,7 +31,6 @@ def in_the_source() -> set[str]:
 
 def test_the_key_of_a_nas_opens_what_every_command_needs_and_nothing_else() -> None:
     policy = (templates.ROOT / "sam" / "nas-access.yaml").read_text()
-    # A ConditionCheck is made on records that the transaction does not write; IAM asks for its own action.
     assert set(re.findall(r"dynamodb:\w+", policy)) == {a for a in in_the_source() if a.startswith("dynamodb:")}
 
 
