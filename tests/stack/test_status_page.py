@@ -44,7 +44,7 @@ def is_up(port: int) -> bool:
 
 
 def metrics(port: int) -> dict[str, float]:
-    families: Any = text_string_to_metric_families(get(port, "/metrics")[1])  # type: ignore[no-untyped-call]
+    families: Any = text_string_to_metric_families(get(port, "/metrics")[1])
     return {sample.name: sample.value for family in families for sample in family.samples}
 
 

@@ -42,7 +42,7 @@ def copied(count: int, lag: int | None = None) -> Summary:
 def metrics(history: History) -> dict[str, tuple[str, float]]:
     """Return what Prometheus's own parser reads: type and value by name; each name once, without labels."""
     found: dict[str, tuple[str, float]] = {}
-    families: Any = text_string_to_metric_families(render(history.seen()))  # type: ignore[no-untyped-call]
+    families: Any = text_string_to_metric_families(render(history.seen()))
     for family in families:
         assert family.documentation
         (sample,) = family.samples
