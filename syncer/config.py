@@ -62,6 +62,8 @@ class Config:
     sync_idle: bool
     health_file: Path | None
     healthcheck_ping_url: str | None = field(repr=False)
+    status_port: int | None
+    status_host: str
     log_level: str
     gmail_client_id: str | None = field(repr=False)
     gmail_client_secret: str | None = field(repr=False)
@@ -300,6 +302,8 @@ _TABLE: Final[tuple[tuple[Setting, _Parser], ...]] = (
         "monitor that is told of each cycle: URL/start, URL, URL/fail (healthchecks.io and its like)",
         secret=True,
     ),
+    _row("STATUS_PORT", "", _port, "daemon: port of a small status page, with /healthz and /metrics; none if not set"),
+    _row("STATUS_HOST", "127.0.0.1", _host, "address that page listens on; 0.0.0.0 is every one, for your LAN alone"),
     _row("LOG_LEVEL", "INFO", _log_level, "least severe log lines shown: " + ", ".join(LOG_LEVELS)),
     _row("GMAIL_CLIENT_ID", "", _word, "id of your Google OAuth client (type Desktop app)"),
     _row("GMAIL_CLIENT_SECRET", "", _word, "secret of that client", secret=True),

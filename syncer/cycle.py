@@ -7,6 +7,7 @@ offer), and makes nothing that a cycle does not use: mailboxes are connected by 
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -104,6 +105,7 @@ class Runner:
         self._on_progress = on_progress
         self._dry_run = dry_run
         self._store: DynamoDBState | None = None
+        self._store_lock = threading.Lock()
         self._bound: str | None = None
         """The run id that is in every log line now."""
         self._tokens = AccessTokens(config, store_of(config), now=clock.now, read_only=dry_run)
@@ -182,7 +184,10 @@ class Runner:
             return Retry(self._world(), _engine_settings(self._config), run_id, uids=uids).run()
 
     def status(self) -> Status:
-        """Return how things stand, from the records alone. Raises StateUnavailable."""
+        """Return how things stand, from the records alone; safe beside a cycle.
+
+        Raises StateUnavailable, ConfigError.
+        """
         from syncer.status import gather
 
         return gather(self._state(), time.time())
@@ -217,17 +222,18 @@ class Runner:
         )
 
     def _state(self) -> DynamoDBState:
-        if self._store is None:
-            config = self._config
-            self._store = DynamoDBState(
-                make_client(config.aws_region, config.aws_endpoint_url),
-                config.dynamodb_table,
-                partition_key(config.gmail_email, config.outlook_email),
-                lease_seconds=config.lease_seconds,
-                uid_ttl_days=config.uid_ttl_days,
-                fail_ttl_days=config.fail_ttl_days,
-            )
-        return self._store
+        with self._store_lock:  # the status page asks from a thread of its own
+            if self._store is None:
+                config = self._config
+                self._store = DynamoDBState(
+                    make_client(config.aws_region, config.aws_endpoint_url),
+                    config.dynamodb_table,
+                    partition_key(config.gmail_email, config.outlook_email),
+                    lease_seconds=config.lease_seconds,
+                    uid_ttl_days=config.uid_ttl_days,
+                    fail_ttl_days=config.fail_ttl_days,
+                )
+            return self._store
 
     def sign_in_to_source(self) -> ImapSession:
         """Connect to the source and sign in, with the cycles' own tokens; safe beside a cycle.

@@ -64,17 +64,15 @@ class Verdict:
     reason: str
 
 
-class HealthFile:
-    """The daemon's side: watches cycles (see ``daemon.Watcher``) and keeps the file."""
+class Health:
+    """The daemon's side: watches cycles (see ``daemon.Watcher``), and knows whether it is well."""
 
-    def __init__(self, path: Path, interval: float, now: Callable[[], float]) -> None:
-        """Write the first pulse: the time to the first good cycle counts from now."""
-        self._path = path
+    def __init__(self, interval: float, now: Callable[[], float]) -> None:
+        """Take the first pulse: the time to the first good cycle counts from now."""
         self._now = now
         self._pulse = Pulse(interval, good_at=now())
         self._beat_at = 0.0
-        self._is_written = True
-        self._write()
+        self._keep()
 
     def began(self) -> None:
         """Do nothing: that a cycle began says nothing good yet."""
@@ -84,7 +82,7 @@ class HealthFile:
         if self._now() - self._beat_at >= BEAT_SECONDS:
             self._beat_at = self._now()
             self._pulse = replace(self._pulse, good_at=self._beat_at)
-            self._write()
+            self._keep()
 
     def ended(self, summary: Summary | None) -> None:
         """Note how a cycle ended; None: by a bug."""
@@ -95,12 +93,34 @@ class HealthFile:
 
             code = exit_code(summary)
             remedy = "; ".join(summary.faults) or summary.remedy
-            self._pulse = replace(self._pulse, outcome=summary.outcome.value, exit_code=code, remedy=remedy)
+            pulse = replace(self._pulse, outcome=summary.outcome.value, exit_code=code, remedy=remedy)
             if code == EXIT_OK:
-                self._pulse = replace(self._pulse, good_at=self._now(), cycles=self._pulse.cycles + 1)
-        self._write()
+                pulse = replace(pulse, good_at=self._now(), cycles=pulse.cycles + 1)
+            self._pulse = pulse
+        self._keep()
 
-    def _write(self) -> None:
+    def verdict(self) -> Verdict:
+        """Return whether all is well. From any thread."""
+        return _verdict(self._pulse, self._now())
+
+    def _keep(self) -> None:
+        """Put the pulse where others find it: here, nowhere."""
+
+
+class HealthFile(Health):
+    """The same with a file, for ``syncer health``; the file's word is the verdict, so that both say the same."""
+
+    def __init__(self, path: Path, interval: float, now: Callable[[], float]) -> None:
+        """Write the first pulse."""
+        self._path = path
+        self._is_written = True
+        super().__init__(interval, now)
+
+    def verdict(self) -> Verdict:
+        """Return whether all is well. From any thread."""
+        return judge(self._path, self._now())
+
+    def _keep(self) -> None:
         """Replace the file; a failure is logged once, and stops nothing."""
         try:
             descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
@@ -124,13 +144,16 @@ def judge(path: Path, now: float) -> Verdict:
     """Return whether the daemon that keeps ``path`` does its work, and why not if it does not."""
     try:
         with path.open("rb") as file:
-            pulse = Pulse(**json.loads(file.read(MAX_FILE_BYTES)))
-        age = now - pulse.good_at
-        limit = limit_seconds(pulse.interval)
+            return _verdict(Pulse(**json.loads(file.read(MAX_FILE_BYTES))), now)
     except FileNotFoundError:
         return Verdict(False, "the daemon has not begun, or does not keep this file (HEALTH_FILE)")
     except (OSError, ValueError, TypeError) as error:
         return Verdict(False, f"HEALTH_FILE cannot be read: {type(error).__name__}")
+
+
+def _verdict(pulse: Pulse, now: float) -> Verdict:
+    age = now - pulse.good_at
+    limit = limit_seconds(pulse.interval)
     last = f"the last cycle ended with {pulse.outcome}" if pulse.outcome else "no cycle has ended yet"
     if 0 <= age <= limit:
         return Verdict(True, f"last good cycle {_minutes(age)} ago; {last}" if pulse.cycles else f"starting; {last}")

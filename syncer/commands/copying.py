@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,8 @@ from syncer.config import Config
 from syncer.cycle import Runner, exit_code
 from syncer.cycle_state import Summary
 from syncer.daemon import Stopper, run_for_ever, run_watched
-from syncer.health import HealthFile
+from syncer.health import Health, HealthFile
+from syncer.history import History
 from syncer.model import EXIT_BUG
 
 
@@ -39,7 +41,7 @@ def run_once(dry_run: bool) -> None:
 def daemon(dry_run: bool) -> None:
     """Run a cycle every SYNC_INTERVAL_SECONDS, until SIGTERM or SIGINT.
 
-    With SYNC_IDLE=true also within seconds of the arrival of mail.
+    With SYNC_IDLE=true also within seconds of the arrival of mail. With STATUS_PORT a page shows how things stand.
 
     \b
     Example:
@@ -48,13 +50,31 @@ def daemon(dry_run: bool) -> None:
     config = load()
     stopper = Stopper()
     watchers = pinger(config)
-    if config.health_file is not None:
-        watchers.append(HealthFile(config.health_file, config.sync_interval_seconds, elapsed))
+    interval = config.sync_interval_seconds
+    health = (
+        Health(interval, elapsed) if config.health_file is None else HealthFile(config.health_file, interval, elapsed)
+    )
+    history = History(time.time)
+    watchers += [health, history]
     with (
         running(config, stopper, dry_run=dry_run, watchers=watchers) as runner,
+        _status_page(runner, config, health, history),
         _cycles(runner, config, stopper) as cycle,
     ):
-        run_for_ever(cycle, stopper, config.sync_interval_seconds, watchers)
+        run_for_ever(cycle, stopper, interval, watchers)
+
+
+@contextmanager
+def _status_page(runner: Runner, config: Config, health: Health, history: History) -> Iterator[None]:
+    """Serve the status page within this block, if STATUS_PORT asks for one."""
+    if config.status_port is None:
+        yield
+        return
+    from syncer.status_page import Records, StatusPage
+
+    records = Records(runner.status, elapsed)
+    with StatusPage(config.status_host, config.status_port, records, history.seen, health.verdict):
+        yield
 
 
 @contextmanager

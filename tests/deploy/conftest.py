@@ -45,9 +45,8 @@ def aws(pair: FakePair) -> WatchedAws:
     return pair.stack.watched
 
 
-@pytest.fixture
-def start(pair: FakePair, tmp_path: Path) -> Iterator[Start]:
-    """Start an environment with the tokens in the secret, as the template has it."""
+def of_the_function(pair: FakePair) -> dict[str, str]:
+    """Return the environment of the function, which finds its tokens in the secret."""
     left_out = (
         "TOKENS_FILE",
         "GMAIL_CLIENT_ID",
@@ -57,7 +56,13 @@ def start(pair: FakePair, tmp_path: Path) -> Iterator[Start]:
         "MS_REFRESH_TOKEN",
     )
     settings = {name: value for name, value in pair.stack.program.environment.items() if name not in left_out}
-    settings |= {"TOKENS_SECRET_ID": SECRET, "POWERTOOLS_SERVICE_NAME": "mail-copies"}
+    return {**settings, "TOKENS_SECRET_ID": SECRET, "POWERTOOLS_SERVICE_NAME": "mail-copies"}
+
+
+@pytest.fixture
+def start(pair: FakePair, tmp_path: Path) -> Iterator[Start]:
+    """Start an environment with the tokens in the secret, as the template has it."""
+    settings = of_the_function(pair)
     with ExitStack() as stack:
 
         def environment(**changes: str) -> Environment:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,6 +153,42 @@ services:
     healthcheck:
       interval: 1s
 """
+
+
+def test_the_status_page_is_reached_from_outside_as_the_compose_file_says(image: str, tmp_path: Path) -> None:
+    """The container has a network of its own here, in which there is neither mail nor DynamoDB: the page says so."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    for line in ("STATUS_PORT: 8080", "STATUS_HOST: 0.0.0.0", "ports:", '  - "8080:8080"'):
+        assert text.count(f"# {line}\n") == 1
+        text = text.replace(f"# {line}\n", f"{line}\n")
+    (tmp_path / "docker-compose.yml").write_text(text.replace('"8080:8080"', '"127.0.0.1::8080"'))
+    (tmp_path / "docker-compose.override.yml").write_text(f"services: {{syncer: {{image: {image}}}}}\n")
+    for name in ("tokens", "secrets"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "secrets" / "aws").write_text("[default]\naws_access_key_id = none\naws_secret_access_key = none\n")
+    settings = "AWS_REGION=eu-central-1\nDYNAMODB_TABLE=mail\nAWS_ENDPOINT_URL=http://127.0.0.1:9\n"
+    (tmp_path / "syncer.env").write_text(f"GMAIL_EMAIL=a@gmail.example\nOUTLOOK_EMAIL=a@outlook.example\n{settings}")
+
+    def compose(*arguments: str) -> str:
+        return docker("compose", "--project-directory", str(tmp_path), *arguments)
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://{compose('port', 'syncer', '8080')}{path}", timeout=20) as answer:
+            return str(answer.read().decode())
+
+    def is_up() -> bool:
+        try:
+            return get("/healthz").startswith("starting; ")
+        except OSError:
+            return False
+
+    try:
+        compose("up", "--detach", "--no-build")
+        until(is_up, 30)
+        assert "The records cannot be read now" in get("/")
+        assert "syncer_cycles_completed_total 0" in get("/metrics")
+    finally:
+        compose("down", "--volumes")
 
 
 def test_compose_brings_it_up_as_the_guide_says(image: str, pair: FakePair, tmp_path: Path) -> None:

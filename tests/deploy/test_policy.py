@@ -16,6 +16,7 @@ from tests.stack.pair import FakePair, letter
 
 ONLY_OF_PEOPLE = {"dynamodb:GetItem", "dynamodb:Query"}
 """What a dry run, `status` and `retry` ask for, which the function does not run."""
+ONLY_OF_DOCTOR = {"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"}
 MODULES = ("dynamodb_state.py", "dynamodb_writes.py", "token_store.py")
 
 
@@ -27,6 +28,12 @@ def in_the_source() -> set[str]:
     secrets = {call for call in calls if "Secret" in call}
     records = calls - secrets - {"TransactWriteItems"}
     return parts | {f"dynamodb:{call}" for call in records} | {f"secretsmanager:{call}" for call in secrets}
+
+
+def test_the_key_of_a_nas_opens_what_every_command_needs_and_nothing_else() -> None:
+    policy = (templates.ROOT / "sam" / "nas-access.yaml").read_text()
+    asked = {action for action in in_the_source() if action.startswith("dynamodb:")}
+    assert set(re.findall(r"dynamodb:\w+", policy)) == asked | ONLY_OF_DOCTOR
 
 
 def test_the_role_may_do_what_the_function_does_and_nothing_else(pair: FakePair, aws: WatchedAws, start: Start) -> None:
