@@ -208,6 +208,9 @@ class WireWorld:
         for _ in range(5000):
             if not self.gmail.open_connections and not self.outlook.open_connections:
                 return
+            if self.dead:  # a thread of the run may have been connecting while it died: that ends with it, too
+                self.gmail.drop_connections()
+                self.outlook.drop_connections()
             pause.wait(0.001)
         raise AssertionError("a connection outlives its run")
 

@@ -20,6 +20,8 @@ FOR_OTHERS = {
     "SYNC_IDLE": "for the daemon",
     "HEALTH_FILE": "for the daemon",
     "HEALTHCHECK_PING_URL": "alarms watch the function",
+    "STATUS_PORT": "for the daemon",
+    "STATUS_HOST": "for the daemon",
     "TOKENS_FILE": "the tokens live in the secret",
     "GMAIL_CLIENT_ID": "lives in the secret",
     "GMAIL_CLIENT_SECRET": "lives in the secret",
