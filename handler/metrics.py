@@ -15,7 +15,7 @@ from syncer.measures import measure
 
 NAMESPACE: Final = "GmailOutlookSyncer"
 
-_METRICS: Final = {
+METRICS: Final = {
     "CyclesCompleted": ("cycles_completed", MetricUnit.Count),
     "SignInRequired": ("sign_in_required", MetricUnit.Count),
     "MessagesCopied": ("messages_copied", MetricUnit.Count),
@@ -35,7 +35,7 @@ def publish(summary: Summary | None) -> None:
     # The service's name comes from POWERTOOLS_SERVICE_NAME, which the template sets to the stack's.
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     measures = measure(summary)
-    for name, (quantity, unit) in _METRICS.items():
+    for name, (quantity, unit) in METRICS.items():
         value = getattr(measures, quantity)
         if value is not None:
             metrics.add_metric(name, unit, value)

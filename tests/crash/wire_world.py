@@ -204,17 +204,19 @@ class WireWorld:
 
     def _until_all_is_served(self) -> None:
         """Wait until the servers have done what they had received: the time until the next cycle is not real."""
+        # A thread that was connecting while its run died has its connection only now.
+        for thread in threading.enumerate():
+            if thread.name == "prepare":
+                thread.join(10)
         pause = threading.Event()
         for _ in range(5000):
             if not self.gmail.open_connections and not self.outlook.open_connections:
                 return
-            if self.dead:  # a thread of the run may have been connecting while it died: that ends with it, too
+            if self.dead:
                 self.gmail.drop_connections()
                 self.outlook.drop_connections()
             pause.wait(0.001)
         raise AssertionError("a connection outlives its run")
-
-    # -- what must hold
 
     def watermark(self) -> Watermark:
         return watermark_of(self.records().get("WATERMARK", {}))
