@@ -70,7 +70,8 @@ def connect(
             known=capabilities,
             opening=opening if capabilities else None,
         )
-        known.capabilities = client.capabilities
+        # Spoken to early, it may have told by now what it offers after the sign-in, which is another list.
+        known.capabilities = capabilities or client.capabilities
         return client
 
     began = time.monotonic()
