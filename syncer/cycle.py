@@ -151,7 +151,7 @@ class Runner:
         """Rebuild the records from both mailboxes; what arrived before ``since`` (UTC) is not wanted."""
         from syncer.adopt import Adoption
 
-        moment = datetime.combine(since, time_of_day(), UTC).timestamp() if since is not None else 0.0
+        moment = _start_of(since) if since is not None else 0.0
         with self._run_id() as run_id:
             return Adoption(self._world(), _engine_settings(self._config), run_id, since=moment).run()
 
@@ -163,13 +163,13 @@ class Runner:
             with self._run_id() as run_id:
                 return SyncEngine(self._world(on_progress), _engine_settings(self._config), run_id).run()
 
-        last = datetime.combine(until, time_of_day(), UTC).timestamp() if until is not None else time.time()
+        last = _start_of(until) if until is not None else time.time()
         with self._run_id() as run_id:
             work = Backfill(
                 self._world(self._on_progress),
                 _engine_settings(self._config),
                 run_id,
-                since=datetime.combine(since, time_of_day(), UTC).timestamp(),
+                since=_start_of(since),
                 until=last + 86_400.0,
                 cycle=cycle,
                 pause=pause,
@@ -274,7 +274,7 @@ def _engine_settings(config: Config) -> EngineSettings:
     since = config.initial_sync.since
     return EngineSettings(
         initial_sync=config.initial_sync.kind,
-        initial_since=datetime.combine(since, time_of_day(), UTC).timestamp() if since is not None else 0.0,
+        initial_since=_start_of(since) if since is not None else 0.0,
         resync_window_hours=config.resync_window_hours,
         max_message_bytes=config.max_message_bytes,
         max_attempts=config.max_attempts,
@@ -285,3 +285,8 @@ def _engine_settings(config: Config) -> EngineSettings:
         source_mailbox=config.gmail_source_folder,
         destination_mailbox=config.outlook_target_folder,
     )
+
+
+def _start_of(day: date) -> float:
+    """Return when a day begins, UTC."""
+    return datetime.combine(day, time_of_day(), UTC).timestamp()
