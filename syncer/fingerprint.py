@@ -30,9 +30,9 @@ _MAX_FIELD: Final = 8192
 _NO_CHARSETS: Final = frozenset({"unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"})
 """Codecs that only Python takes for charsets; they warn, or take long, over what a hostile mail holds."""
 _FIELD: Final = re.compile(
-    rb"^(message-id|date|from|subject)[ \t]*:((?:[^\r\n]|[\r\n][ \t])*)", re.IGNORECASE | re.MULTILINE
+    rb"\n(message-id|date|from|subject)[ \t]*:([^\r\n]*(?:[\r\n][ \t][^\r\n]*)*)", re.IGNORECASE
 )
-_END_OF_HEADER: Final = re.compile(rb"\n\n|\r\r")
+"""Begins with an octet and not with ``^``: so the search leaps from line to line."""
 _ANGLE_ADDRESS: Final = re.compile(r"<([^<>\s\"]{1,320}@[^<>\s\"]{1,320})>")
 _BARE_ADDRESS: Final = re.compile(r"[^\s<>()\",;:@]{1,320}@[^\s<>()\",;:@]{1,320}")
 _DISPLAY: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)')
@@ -77,19 +77,19 @@ def _fields(raw: bytes | bytearray) -> dict[str, str]:
         .replace(b"\r\r\n", b"\n")
         .replace(b"\r\n", b"\n")
     )
-    end = _END_OF_HEADER.search(head)
-    if end is not None:
-        head = head[: end.start()]
+    ends = [end for end in (head.find(b"\n\n"), head.find(b"\r\r")) if end >= 0]
+    if ends:
+        head = head[: min(ends)]
     if b"\n" not in head:  # line ends of CR only, as some archives keep them
         head = head.replace(b"\r", b"\n")
     found: dict[str, str] = {}
-    for match in _FIELD.finditer(head):
+    for match in _FIELD.finditer(b"\n" + head):
         value = match[2]
         try:
             text = value.decode("utf-8")
         except UnicodeDecodeError:
             text = value.decode("latin-1")
-        found.setdefault(match[1].decode("ascii").lower(), re.sub(r"[\r\n]+", "", text).strip())
+        found.setdefault(match[1].decode("ascii").lower(), text.replace("\r", "").replace("\n", "").strip())
     return found
 
 

@@ -7,6 +7,7 @@ is a field. Nothing that may hold a token, an address, a subject or a body is ha
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
@@ -15,6 +16,7 @@ from typing import TextIO
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 ROOT_NAME = "syncer"
+_to_json = json.JSONEncoder(default=str, separators=(",", ":"), ensure_ascii=False).encode
 _formatter: LambdaPowertoolsFormatter | None = None
 _handler: logging.Handler | None = None
 
@@ -62,6 +64,8 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S.%F%z",
         utc=True,
         use_rfc3339=True,
+        json_serializer=_to_json,
+        json_deserializer=str,  # a message is the name of an event, and never JSON to be taken apart
         log_record_order=["timestamp", "level", "event", "run_id"],
         location=None,
         service=ROOT_NAME,
@@ -71,6 +75,9 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_handler]
     root.setLevel(logging.WARNING)
+    # No line tells of these, and each costs: the logging HOWTO of Python's documentation, "Optimization".
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger(ROOT_NAME).setLevel(level)
 
 

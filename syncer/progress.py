@@ -14,6 +14,7 @@ claim that the next run does not find. ``open`` may name settled UIDs; the recor
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -60,6 +61,11 @@ class Progress:
         }
         """Of what may have a claim; None until its record was read."""
         self._owned: dict[int, UidSet] = dict(found.owned)
+        self._just_owned: dict[int, list[int]] = {}
+        """Of the destination, to be put into ``_owned``: many at a time, since each time makes a set anew."""
+        self._just_copied: Counter[str] = Counter()
+        """By day, to be put into the record, likewise."""
+        self._fetched = found.fetched
         for uidvalidity, uids in found.failing.items():
             for uid in uids:
                 self._failing[MessageKey(uidvalidity, uid)] = found.next_try_at or 0.0
@@ -207,10 +213,11 @@ class Progress:
 
     def own(self, copy: CopyUid) -> None:
         """Note that a UID of the destination belongs to a record that says so: no copy of another message is there."""
-        self._owned[copy.uidvalidity] = self._owned.get(copy.uidvalidity, _NONE) | UidSet([copy.uid])
+        self._just_owned.setdefault(copy.uidvalidity, []).append(copy.uid)
 
     def owned(self, uidvalidity: int) -> UidSet:
         """Return the UIDs of the destination that are accounted for, as far back as the oldest open claim."""
+        self._gather()
         return self._owned.get(uidvalidity, _NONE)
 
     # -- what is written
@@ -240,12 +247,11 @@ class Progress:
 
     def fetched_on(self, day: int) -> int:
         """Return how many octets were fetched from the source on a day."""
-        fetched = self._base.fetched
-        return fetched.octets if fetched is not None and fetched.day == day else 0
+        return self._fetched.octets if self._fetched is not None and self._fetched.day == day else 0
 
     def count_fetched(self, day: int, octets: int) -> None:
         """Note that so many octets more are fetched."""
-        self._base = replace(self._base, fetched=Fetched(day, self.fetched_on(day) + octets))
+        self._fetched = Fetched(day, self.fetched_on(day) + octets)
 
     def name_mailboxes(self, source: str, destination: str) -> None:
         """Note whose UIDs these are from now on."""
@@ -274,10 +280,22 @@ class Progress:
 
     def count_copy(self, at: float) -> None:
         """Count a message that was copied; to be called as it is settled, so that each is counted once."""
-        day = _day(at)
-        days = {**self._base.copied_days, day: self._base.copied_days.get(day, 0) + 1}
-        kept = sorted(days)[-DAYS_COUNTED:]
-        self._base = replace(self._base, copied=self._base.copied + 1, copied_days={day: days[day] for day in kept})
+        self._just_copied[_day(at)] += 1
+
+    def _gather(self) -> None:
+        """Put what was noted message by message to where it is kept."""
+        for uidvalidity, uids in self._just_owned.items():
+            self._owned[uidvalidity] = self._owned.get(uidvalidity, _NONE) | UidSet(uids)
+        self._just_owned.clear()
+        if self._just_copied:
+            days = Counter(self._base.copied_days) + self._just_copied
+            kept = sorted(days)[-DAYS_COUNTED:]
+            self._base = replace(
+                self._base,
+                copied=self._base.copied + self._just_copied.total(),
+                copied_days={day: days[day] for day in kept},
+            )
+            self._just_copied.clear()
 
     def foresee(self, forecasts: Mapping[Side, Forecast], now: float) -> None:
         """Note how long the refresh tokens will last, and warn of one that ends soon; without news, as it was."""
@@ -287,6 +305,7 @@ class Progress:
 
     def watermark(self, now: float) -> Watermark:
         """Return the record as it is to be written now."""
+        self._gather()
         self._reached = self.last_uid
         still_open = {v: UidSet(uids) for v, uids in self._open.items() if uids}
         due = list(self._failing.values())
@@ -304,6 +323,7 @@ class Progress:
             owned=self._forget_old_copies(),
             not_before={side: until for side, until in self._base.not_before.items() if until > now},
             ahead=len(self._listed) - self._next_listed + self._unlisted,
+            fetched=self._fetched,
         )
 
     def _forget_old_copies(self) -> dict[int, UidSet]:
