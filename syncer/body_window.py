@@ -23,9 +23,11 @@ from syncer.progress import Progress
 
 WINDOW_OCTETS: Final = 48 << 20
 """Octets of message bodies held at once."""
-WINDOW_MESSAGES: Final = 512
-FIRST_OCTETS: Final = 512 << 10
-"""Asked for before it is known whether the destination takes anything: little enough to be fetched in vain all day."""
+WINDOW_MESSAGES: Final = 1024
+FIRST_OCTETS: Final = 4 << 20
+"""Asked for before it is known whether the destination takes anything, where nothing speaks against it."""
+CAUTIOUS_OCTETS: Final = 512 << 10
+"""The same, where the destination may be away for long: little enough to be fetched in vain all day."""
 _REFILL: Final = 0.75
 """Nothing is asked for until so much of the window is free that a flight of several is worth a command."""
 _DAY: Final = 86_400

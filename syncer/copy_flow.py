@@ -26,7 +26,7 @@ from functools import partial
 from queue import Empty
 from typing import Final, Protocol
 
-from syncer.body_window import FIRST_OCTETS, WINDOW_MESSAGES, BodyWindow, DailyBudget
+from syncer.body_window import WINDOW_MESSAGES, BodyWindow, DailyBudget
 from syncer.copy_job import Item, Job, Tally, log_item
 from syncer.errors import (
     BrokenOff,
@@ -70,8 +70,8 @@ MAX_WRITES: Final = 33
 MAX_CLAIMS: Final = 49
 """In one commit, less what else is written: each is two of its actions, and the watermark is one."""
 MAX_CONFIRMATIONS: Final = 100
-MAX_EVENTS: Final = 32
-"""Taken at a time, before the next commit may start: nothing else is to wait for DynamoDB."""
+MAX_EVENTS: Final = MAX_CLAIMS
+"""Taken at a time, before the next commit may start: bodies that fill it, if they are there."""
 _TICK: Final = 0.5
 
 
@@ -138,15 +138,17 @@ class CopyFlow:
         self._committing = False
         self._confirming = False
         self._renewing = False
+        self._answers: deque[Callable[[], None]] = deque()
+        """What the store and the destination said, and the coordinator has yet to hear."""
         self._not_permitted = 0
 
     # -- from outside
 
-    def begin(self, jobs: Iterable[Job]) -> None:
+    def begin(self, jobs: Iterable[Job], most_octets: int) -> None:
         """Ask for the first bodies of what ``run`` is to copy: they come while the destination is being opened."""
         self._bodies.add(jobs)
         if not self._stopping():
-            self._bodies.start(FIRST_OCTETS)
+            self._bodies.start(most_octets)
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Copy ``jobs`` in order, as far as nothing forbids it; then ``fatal`` says what did.
@@ -211,18 +213,29 @@ class CopyFlow:
 
     def _take_events(self) -> None:
         events = self._parts.events
-        try:
-            event = events.get(timeout=max(min(_TICK, self._parts.pace.wait()) if self._ready else _TICK, 0.001))
-        except Empty:
-            return
-        event()
+        longest = max(min(_TICK, self._parts.pace.wait()) if self._ready else _TICK, 0.001)
         for _ in range(MAX_EVENTS):
+            try:
+                event = events.get(timeout=longest)
+            except Empty:
+                return
+            self._hear_answers()
+            event()
             if events.empty():
                 return
-            events.get(timeout=_TICK)()
 
     def _call(self, spawn: Spawn, call: Callable[[], object], then: Callable[[Future[object]], None]) -> None:
-        spawn(call).add_done_callback(lambda done: self._parts.events.put(partial(then, done)))
+        spawn(call).add_done_callback(lambda done: self._report(partial(then, done)))
+
+    def _report(self, answer: Callable[[], None]) -> None:
+        """Have the coordinator hear an answer; called in the thread it came to."""
+        self._answers.append(answer)
+        self._parts.events.put(self._hear_answers)
+
+    def _hear_answers(self) -> None:
+        """Hear of what was done before what has arrived to be done: the next transaction and a refusal cannot wait."""
+        while self._answers:
+            self._answers.popleft()()
 
     def _end_with(self, error: SyncError) -> None:
         """Note what ends the flow; the first cause counts, unless the records are what fails."""
@@ -346,11 +359,7 @@ class CopyFlow:
     def _append(self, item: Item) -> None:
         self._appending.add(item)
         future = self._parts.destination.append(item.job.message.internaldate, item.body, self._parts.keeper.permit)
-        future.add_done_callback(partial(self._report_append, item))
-
-    def _report_append(self, item: Item, done: Future[CopyUid | None]) -> None:
-        """Hand a connection's answer over to the coordinator; called in the connection's thread."""
-        self._parts.events.put(partial(self._appended, item, done))
+        future.add_done_callback(lambda done: self._report(partial(self._appended, item, done)))
 
     def _appended(self, item: Item, done: Future[CopyUid | None]) -> None:
         self._appending.discard(item)

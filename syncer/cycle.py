@@ -7,6 +7,7 @@ offer), and makes nothing that a cycle does not use: mailboxes are connected by 
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import uuid
@@ -233,6 +234,8 @@ class Runner:
                     uid_ttl_days=config.uid_ttl_days,
                     fail_ttl_days=config.fail_ttl_days,
                 )
+                # What was imported and made up to here stays: the garbage collector need not walk through it again.
+                gc.freeze()
             return self._store
 
     def sign_in_to_source(self) -> ImapSession:

@@ -11,6 +11,7 @@ none. When a condition fails, the item as it stands comes back, and tells three 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,10 +71,9 @@ def conditional(condition: str, values: Item, update: str = "") -> dict[str, Any
 
     Every attribute is written ``#name``: the list of reserved words is long, and grows.
     """
-    names = {alias[0]: alias[1] for alias in _ALIAS.finditer(f"{update} {condition}")}
     parameters: dict[str, Any] = {
         "ConditionExpression": condition,
-        "ExpressionAttributeNames": names,
+        "ExpressionAttributeNames": _names(f"{update} {condition}"),
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
     if values:
@@ -81,6 +81,11 @@ def conditional(condition: str, values: Item, update: str = "") -> dict[str, Any
     if update:
         parameters["UpdateExpression"] = update
     return parameters
+
+
+@functools.cache  # there are about twenty different ones, and two for each message
+def _names(expressions: str) -> Mapping[str, str]:
+    return {alias[0]: alias[1] for alias in _ALIAS.finditer(expressions)}
 
 
 def assignments(attributes: Item, removed: Iterable[str] = ()) -> tuple[str, Item]:

@@ -29,9 +29,7 @@ _MAX_FIELD: Final = 8192
 """Characters of a field that are parsed: the parsers of the standard library take minutes over a hostile one."""
 _NO_CHARSETS: Final = frozenset({"unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"})
 """Codecs that only Python takes for charsets; they warn, or take long, over what a hostile mail holds."""
-_FIELD: Final = re.compile(
-    rb"\n(message-id|date|from|subject)[ \t]*:([^\r\n]*(?:[\r\n][ \t][^\r\n]*)*)", re.IGNORECASE
-)
+_FIELD: Final = re.compile(rb"\n(message-id|date|from|subject)[ \t]*:([^\r\n]*(?:[\r\n][ \t][^\r\n]*)*)", re.IGNORECASE)
 """Begins with an octet and not with ``^``: so the search leaps from line to line."""
 _ANGLE_ADDRESS: Final = re.compile(r"<([^<>\s\"]{1,320}@[^<>\s\"]{1,320})>")
 _BARE_ADDRESS: Final = re.compile(r"[^\s<>()\",;:@]{1,320}@[^\s<>()\",;:@]{1,320}")

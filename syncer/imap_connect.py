@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from syncer.errors import Unavailable
@@ -112,6 +114,24 @@ def _is_worth_another_try(error: BaseException) -> bool:
 
 def _tls_context() -> ssl.SSLContext:
     """Return a context that verifies; OpenSSL honours SSL_CERT_FILE for a private CA."""
+    paths = ssl.get_default_verify_paths()
+    return _context_trusting(*((path, _changed_at(path)) for path in (paths.cafile, paths.capath)))
+
+
+def _changed_at(path: str | None) -> int:
+    """Return when a file or a folder was last written; 0 if that cannot be told."""
+    try:
+        return Path(path).stat().st_mtime_ns if path else 0
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _context_trusting(*_stores: tuple[str | None, int]) -> ssl.SSLContext:
+    """Read the authorities that are trusted: hundreds, which takes longer than all else of an idle cycle.
+
+    So they are kept, as long as it is the same files in the same state.
+    """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -76,7 +76,7 @@ def set_up(level: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [_handler]
     root.setLevel(logging.WARNING)
     # No line tells of these, and each costs: the logging HOWTO of Python's documentation, "Optimization".
-    logging._srcfile = None
+    logging._srcfile = None  # noqa: SLF001 - that is the documented switch
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger(ROOT_NAME).setLevel(level)
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from syncer.body_window import DailyBudget
+from syncer.body_window import CAUTIOUS_OCTETS, FIRST_OCTETS, DailyBudget
 from syncer.copy_flow import CopyFlow, FlowParts, budget_is_spent
 from syncer.copy_job import BROKE_OFF, Item, Job, Tally
 from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, Summary, World
@@ -47,6 +48,9 @@ from syncer.sync_plan import SUSPICIOUS_REFUSALS, Step, mailbox_faults, outage_p
 from syncer.uid_set import UidSet
 
 logger = logging.getLogger(__name__)
+
+LATELY_SECONDS: Final = 900.0
+"""A cycle that was completed so long ago, or more, tells nothing about the destination any more."""
 
 
 class SyncEngine:
@@ -140,14 +144,17 @@ class SyncEngine:
             carried = {*cycle.pending, *cycle.failures, *cycle.reopened}
             asked = UidSet(key.uid for key in carried if key.uidvalidity == known) | listing.next_window()
             again = begin_look_back(progress, cycle.started_at)
+        elif self._settings.initial_sync == "all":
+            asked = listing.next_window()  # all is wanted, whatever its UIDVALIDITY turns out to be
         selected, listed = source.open(asked | again)
         if selected.uidvalidity != known:
-            # What was listed was asked for by UIDs of another time: it is no unbroken run of the new ones.
-            listed, asked = [], UidSet()
-            meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
-            listing = Listing(progress.horizon)
             if self._settings.initial_sync == "all" and selected.exists and cycle.destination is None:
                 self._prepare_destination(cycle)
+            meet_new_uidvalidity(self._world, self._settings, cycle, source, selected)
+            if known is not None or progress.horizon:
+                # It was asked for by UIDs of another time, if at all: it is no unbroken run of the new ones.
+                listed, asked = [], UidSet()
+                listing = Listing(progress.horizon)
         listed = find_missed(self._world.store, cycle, source, listed)
         while True:
             listed = listing.complete(source, asked, listed, progress.horizon)
@@ -233,7 +240,7 @@ class SyncEngine:
                 try:
                     expected = len(jobs)
                     if not cycle.pending and not cycle.found.outages:
-                        flow.begin(jobs)
+                        flow.begin(jobs, _first_octets(cycle))
                         jobs = []
                     destination = self._open_destination(cycle, flow)
                     in_doubt = settle_what_is_in_doubt(self._world, self._settings, cycle, flow, destination, there)
@@ -477,6 +484,17 @@ class SyncEngine:
             return None
         now = self._world.clock.now()
         return max(0, round(now - min(cycle.doubts.values(), default=now)))
+
+
+def _first_octets(cycle: CycleState) -> int:
+    """Return how much may be fetched before the destination is open.
+
+    It is away for long at most once for all of that: a cycle that does not end well is none that was completed.
+    """
+    found = cycle.found
+    is_first = found.uidvalidity is None
+    is_lately_well = found.completed_at is not None and cycle.started_at - found.completed_at < LATELY_SECONDS
+    return FIRST_OCTETS if is_first or is_lately_well else CAUTIOUS_OCTETS
 
 
 def after_outage(jobs: list[Job], outages: int) -> list[Job]:

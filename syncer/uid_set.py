@@ -32,10 +32,10 @@ class UidSet:
     __slots__ = ("_firsts", "_lasts")
 
     def __init__(self, uids: Iterable[int] = ()) -> None:
-        self._take(())
         rest = iter(uids)
-        while run := sorted(itertools.islice(rest, _RUN)):
-            self._take(heapq.merge(self._ranges, ((uid, uid) for uid in run)))
+        self._take(_runs(itertools.islice(rest, _RUN)))
+        while more := list(itertools.islice(rest, _RUN)):
+            self._take(heapq.merge(self._ranges, _runs(more)))
 
     @classmethod
     def of_range(cls, first: int, last: int) -> UidSet:
@@ -148,3 +148,17 @@ class UidSet:
         if not self:
             raise ValueError("an empty UID set has no highest UID")
         return self._lasts[-1]
+
+
+def _runs(uids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the unbroken runs among UIDs that come in any order."""
+    rest = iter(sorted(uids))
+    first = last = next(rest, None)
+    if first is None or last is None:
+        return
+    for uid in rest:
+        if uid > last + 1:
+            yield first, last
+            first = uid
+        last = uid
+    yield first, last

@@ -1,7 +1,7 @@
 """DynamoDB on the wire and in memory: as much of it as this project asks for, fast, and telling the truth.
 
 ``Tables`` applies requests, each as a whole under one lock; ``FakeDynamoDB`` is the HTTP server around
-it, which makes every request wait ``latency`` seconds and does to it what ``dynamodb_faults`` plans or
+it, which lets every request take ``latency`` seconds and does to it what ``dynamodb_faults`` plans or
 what ``on_request`` says. What is not spoken here is a ValidationException, never a guess. Held to the
 same contract suite as moto.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 import socket
 import threading
@@ -82,7 +83,8 @@ class Tables:
         self.tables: dict[str, Table] = {}
         self._now = now
         self._lock = threading.Lock()
-        self._tokens: dict[str, tuple[float, str]] = {}
+        self._tokens: dict[str, tuple[float, bytes]] = {}
+        """When a transaction with this token went through, and what it was."""
         self._operations: Mapping[str, Callable[[Request], Reply]] = {
             "CreateTable": self._create_table,
             "DescribeTable": lambda request: {"Table": self._table(request).described()},
@@ -109,9 +111,9 @@ class Tables:
                 raise Failed("ValidationException", str(error)) from None
 
     def items(self, table: str) -> list[Item]:
-        """Return what a table holds."""
+        """Return what a table holds, as copies: here an item is replaced, and never changed."""
         with self._lock:
-            return list(self.tables[table].items.values())
+            return copy.deepcopy(list(self.tables[table].items.values()))
 
     def snapshot(self) -> dict[str, dict[Key, Item]]:
         """Return the items of all tables, for ``restore``."""
@@ -183,11 +185,11 @@ class Tables:
     # -- writing
 
     def _write(self, kind: str, request: Request) -> Reply:
-        table, key, old, new = self._planned(kind, request)
+        table, key, old, new, given = self._planned(kind, request)
         wanted = request.get("ReturnValues", "NONE")
         if wanted not in ("NONE", "ALL_OLD", *(["ALL_NEW"] if kind == "Update" else ())):
             raise ValidationError(f"ReturnValues {wanted} is not spoken here")
-        if not self._allowed(request, old):
+        if not _allowed(request, old, given):
             more = {"Item": old} if old and _wants_item(request) else {}
             raise Failed("ConditionalCheckFailedException", "The conditional request failed", **more)
         _store(table, key, new)
@@ -196,9 +198,9 @@ class Tables:
 
     def _transact(self, request: Request) -> Reply:
         _understood(request, "TransactItems", "ClientRequestToken")
-        token, asked = request.get("ClientRequestToken"), json.dumps(request["TransactItems"], sort_keys=True)
+        token, asked = request.get("ClientRequestToken"), _digest(request["TransactItems"])
         if token is not None:
-            since, known = self._tokens.get(token, (float("-inf"), ""))
+            since, known = self._tokens.get(token, (float("-inf"), b""))
             if self._now() - since < TOKEN_SECONDS:
                 if known != asked:
                     raise Failed("IdempotentParameterMismatchException")
@@ -210,49 +212,51 @@ class Tables:
         if len({(table.name, key) for table, key, *_ in planned}) < len(planned):
             raise ValidationError("Transaction request cannot include multiple operations on one item")
         reasons: list[dict[str, Any]] = []
-        for (_, its), (_, _, old, _) in zip(actions, planned, strict=True):
-            failed = not self._allowed(its, old)
+        for (_, its), (_, _, old, _, given) in zip(actions, planned, strict=True):
+            failed = not _allowed(its, old, given)
             reason = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
             more = {"Item": old} if failed and old and _wants_item(its) else {}
             reasons.append({**reason, **more} if failed else {"Code": "None"})
         if codes := [reason["Code"] for reason in reasons if reason["Code"] != "None"]:
             told = f"Transaction cancelled, please refer cancellation reasons for specific reasons {codes}"
             raise Failed("TransactionCanceledException", told, CancellationReasons=reasons)
-        for table, key, _, new in planned:
+        for table, key, _, new, _ in planned:
             _store(table, key, new)
         if token is not None:
             self._tokens[token] = (self._now(), asked)
         return {}
 
-    def _planned(self, kind: str, request: Request) -> tuple[Table, Key, Item, Item | None]:
-        """Return what a write is about: where, what is there, and what would be there."""
-        table = self._table(request)
+    def _planned(self, kind: str, request: Request) -> tuple[Table, Key, Item, Item | None, Given]:
+        """Return what a write is about: where, what is there, what would be there, and what it gave for that."""
+        table, given = self._table(request), _given(request)
         common = ("ConditionExpression", "ReturnValues", "ReturnValuesOnConditionCheckFailure")
         if kind == "Put":
             _understood(request, "Item", *common)
             key = table.key_of(request["Item"], exact=False)
-            return table, key, table.items.get(key, {}), request["Item"]
+            return table, key, table.items.get(key, {}), request["Item"], given
         if kind not in ("Update", "Delete"):
             raise ValidationError(f"{kind} is not spoken here")
         _understood(request, "Key", *common, *(["UpdateExpression"] if kind == "Update" else ()))
         key = table.key_of(request["Key"], exact=True)
         old = table.items.get(key, {})
         if kind == "Delete":
-            return table, key, old, None
-        given = _given(request)
+            return table, key, old, None, given
         new = updated(request.get("UpdateExpression"), {**old, **request["Key"]}, given)
         if table.key_of(new, exact=False) != key:
             raise ValidationError("Cannot update attribute. This attribute is part of the key")
-        return table, key, old, new
+        return table, key, old, new, given
 
-    @staticmethod
-    def _allowed(request: Request, old: Item) -> bool:
-        """Tell whether the condition holds. Raises ValidationError: a name or value was given and not used."""
-        given = _given(request)
-        updated(request.get("UpdateExpression"), {**old, **request.get("Key", {})}, given)
-        allowed = holds(request.get("ConditionExpression"), old, given)
-        given.check_all_used()
-        return allowed
+
+def _allowed(request: Request, old: Item, given: Given) -> bool:
+    """Tell whether the condition holds. Raises ValidationError: a name or value was given and not used."""
+    allowed = holds(request.get("ConditionExpression"), old, given)
+    given.check_all_used()
+    return allowed
+
+
+def _digest(asked: object) -> bytes:
+    """Return by what a request is known again, as the SDK repeats it: in the same order."""
+    return hashlib.sha256(json.dumps(asked).encode()).digest()
 
 
 def _given(request: Request) -> Given:
@@ -274,9 +278,16 @@ def _store(table: Table, key: Key, new: Item | None) -> None:
     if new is None:
         table.items.pop(key, None)
         return
-    if len(json.dumps(new)) > MAX_ITEM:
+    if _size(new) > MAX_ITEM:
         raise ValidationError("Item size has exceeded the maximum allowed size")
-    table.items[key] = copy.deepcopy(new)
+    table.items[key] = new
+
+
+def _size(value: object) -> int:
+    """Return about how many octets an item, or a part of it, takes."""
+    if isinstance(value, Mapping):
+        return sum(len(name) + _size(part) for name, part in value.items())
+    return sum(map(_size, value)) if isinstance(value, list) else len(str(value))
 
 
 class FakeDynamoDB(FaultPlan):
@@ -286,7 +297,7 @@ class FakeDynamoDB(FaultPlan):
         super().__init__()
         self.tables = Tables()
         self.latency = latency
-        """Seconds that every request takes, at least."""
+        """Seconds that every request takes, its work included."""
         self.on_request = on_request
         self._late: list[tuple[str, Request]] = []
         self._closing = threading.Event()
@@ -355,13 +366,21 @@ class FakeDynamoDB(FaultPlan):
 
     def _answer(self, operation: str, body: bytes) -> tuple[int, bytes] | None:
         """Return status and body; None: the connection ends without a word."""
+        began = time.monotonic()
         request = json.loads(body)
         fault = self.next_fault(operation, request)
         if self.on_request is not None:
             fault = fault or self.on_request(operation, request)
-        wait = self.latency + (fault.seconds if isinstance(fault, Delay) else 0.0)
-        if wait:
-            self._closing.wait(wait)
+        if isinstance(fault, Delay):
+            self._closing.wait(fault.seconds)
+            began += fault.seconds
+        said = self._done(operation, request, fault)
+        left = began + self.latency - time.monotonic()
+        if self.latency and left > 0:
+            self._closing.wait(left)
+        return said
+
+    def _done(self, operation: str, request: Request, fault: Fault) -> tuple[int, bytes] | None:
         if isinstance(fault, Answer):
             return fault.status, fault.body()
         if isinstance(fault, Page):
