@@ -21,6 +21,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty
@@ -149,6 +150,14 @@ class CopyFlow:
         self._bodies.add(jobs)
         if not self._stopping():
             self._bodies.start(most_octets)
+
+    def await_(self, opening: Future[Fence]) -> None:
+        """Look at the bodies that come, until the destination is open, or will not be."""
+        events = self._parts.events
+        opening.add_done_callback(lambda _: events.put(self._hear_answers))
+        while not opening.done():
+            with suppress(Empty):
+                events.get(timeout=_TICK)()
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Copy ``jobs`` in order, as far as nothing forbids it; then ``fatal`` says what did.

@@ -124,37 +124,42 @@ class OutlookMailbox:
         self._connections = connections
         self._pause = pause
         self._lanes: list[_Lane] = []
-        self._prepared: Future[ImapSession] | None = None
+        self._opening: Future[Fence] | None = None
         self._lock = threading.Lock()  # guards the counts: the connections' threads settle APPENDs
 
-    def prepare(self) -> None:
-        """Begin to connect, where ``open`` is likely to be called soon; it tells what came of that."""
-        self._prepared = Future()
-        threading.Thread(target=self._connect_for, args=(self._prepared,), name="prepare", daemon=True).start()
+    def prepare(self) -> Future[Fence]:
+        """Begin to do what ``open`` does, if that was not begun; the future tells when that is worth calling."""
+        if self._opening is None:
+            self._opening = Future()
+            threading.Thread(target=self._open_for, args=(self._opening,), name="prepare", daemon=True).start()
+        return self._opening
 
-    def _connect_for(self, prepared: Future[ImapSession]) -> None:
+    def _open_for(self, opening: Future[Fence]) -> None:
         try:
-            prepared.set_result(self._connect())
+            opening.set_result(self._open())
         except BaseException as error:  # noqa: BLE001 - a bug as well: whoever opens has to hear of it
-            prepared.set_exception(error)
+            opening.set_exception(error)
 
     def open(self) -> Fence:
         """Connect, prove that the mailbox can be reached, make sure that it is there.
 
-        Returns UIDVALIDITY and UIDNEXT as they are now.
+        Returns UIDVALIDITY and UIDNEXT as they were found then.
         Raises Unavailable, Throttled, AuthError; ConfigError: the mailbox is not there and may not be made.
         """
+        opening, self._opening = self._opening, None
+        return self._open() if opening is None else opening.result()
+
+    def _open(self) -> Fence:
         try:
             return self._open_once()
         except NotConnected:
             # At most one new sign-in, after a short pause (PROVIDERS 4.2).
-            self.close()
+            self._log_out()
             self._pause(_PAUSE)
             return self._open_once()
 
     def _open_once(self) -> Fence:
-        prepared, self._prepared = self._prepared, None
-        session = self._connect() if prepared is None else prepared.result()
+        session = self._connect()
         self._lanes.append(_Lane(session))
         status = session.status(self._mailbox)
         if status is None:
@@ -269,9 +274,12 @@ class OutlookMailbox:
 
     def close(self) -> None:
         """Log out of every connection."""
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared.exception() is None:
-            self._lanes.append(_Lane(prepared.result()))
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.exception()  # not beside it
+        self._log_out()
+
+    def _log_out(self) -> None:
         for lane in self._lanes:
             lane.session.close()
         self._lanes.clear()

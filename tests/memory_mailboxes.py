@@ -290,7 +290,6 @@ class DestinationServer:
     faults: dict[str, SyncError] = field(default_factory=dict)
     hook: Hook = _quiet
     opened: int = 0
-    prepared: int = 0
     appends: list[bytes] = field(default_factory=list)
     """Every APPEND that reached the server, refused or not, in order."""
     _landing: list[tuple[float, str, bytes]] = field(default_factory=list)
@@ -356,8 +355,25 @@ class MemoryDestination:
         self._server = server
         self._later = later
         self._ended: SyncError | None = None
+        self._opening: Future[Fence] | None = None
+
+    def prepare(self) -> Future[Fence]:
+        if self._opening is None:
+            self._opening = Future()
+            self._later(partial(self._open_for, self._opening))
+        return self._opening
+
+    def _open_for(self, opening: Future[Fence]) -> None:
+        try:
+            opening.set_result(self._open())
+        except SyncError as error:
+            opening.set_exception(error)
 
     def open(self) -> Fence:
+        opening, self._opening = self._opening, None
+        return self._open() if opening is None else opening.result()
+
+    def _open(self) -> Fence:
         self._server.call("open")
         self._server.opened += 1
         self._server.answer("open")
@@ -379,9 +395,6 @@ class MemoryDestination:
         outcome: Future[CopyUid | None] = Future()
         self._later(partial(self._append, internaldate, bytes(body), permit, outcome))
         return outcome
-
-    def prepare(self) -> None:
-        self._server.prepared += 1
 
     def widen(self, messages: int) -> None:
         """Have one connection only."""

@@ -97,6 +97,29 @@ def test_an_unknown_authority_is_not_trusted(gmail: FakeGmail, side: Side) -> No
     assert gmail.commands == []
 
 
+def test_who_is_trusted_is_read_once_and_again_when_it_has_changed(
+    gmail: FakeGmail, sign_in: SignIn, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(trusted))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    make, reads = ssl.create_default_context, []
+
+    def read() -> ssl.SSLContext:
+        reads.append(trusted.read_bytes())
+        return make()
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    for _ in range(2):
+        with pytest.raises(Unavailable) as refused:
+            connect(gmail.port)
+        assert "cannot be verified" in refused.value.reason
+    assert len(reads) == 1
+    trusted.write_bytes(certificates.ca.read_bytes())
+    sign_in(gmail.port, SOURCE)
+    assert reads[1:] == [certificates.ca.read_bytes()]
+
+
 @pytest.mark.usefixtures("trusted")
 def test_a_certificate_for_another_host_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
