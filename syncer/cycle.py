@@ -28,7 +28,7 @@ from syncer.dynamodb_records import partition_key
 from syncer.dynamodb_state import DynamoDBState
 from syncer.errors import SignInRefused
 from syncer.gmail_imap import GmailDialect, GmailMailbox
-from syncer.imap_session import Acquaintance, Dialect, Endpoint, ImapSession
+from syncer.imap_session import ADVERTISED, Acquaintance, Dialect, Endpoint, ImapSession
 from syncer.model import EXIT_CONFIG, EXIT_FINDINGS, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome, Side
 from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
@@ -110,7 +110,7 @@ class Runner:
         self._bound: str | None = None
         """The run id that is in every log line now."""
         self._tokens = AccessTokens(config, store_of(config), now=clock.now, read_only=dry_run)
-        self._known = {side: Acquaintance() for side in Side}
+        self._known = {side: Acquaintance(ADVERTISED) for side in Side}
         # One thread each: claims in their order beside confirmations in theirs.
         self._commits = ThreadPoolExecutor(1, "commit")
         self._confirmations = ThreadPoolExecutor(1, "confirm")

@@ -327,6 +327,11 @@ class ImapClient(imaplib2.IMAP4_SSL):  # type: ignore[misc]  # imaplib2 ships no
         self._close_threads()
 
     @property
+    def spoke_first(self) -> bool:
+        """Tell whether something was submitted without waiting for the greeting, by what was known before."""
+        return self._opening is not None
+
+    @property
     def ended(self) -> str:
         """Why the connection ended; empty while it lives."""
         return self._ended

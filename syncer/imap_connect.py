@@ -18,6 +18,8 @@ from syncer.imap_client import CUT, ConnectionLost, ImapClient
 from syncer.model import Side
 
 CONNECT_TIMEOUT: Final = 15.0
+ADVERTISED: Final = ("IMAP4REV1", "SASL-IR", "AUTH=XOAUTH2")
+"""What both providers are documented to offer before the sign-in (PROVIDERS 3): they need not be asked first."""
 _ATTEMPTS: Final = 3
 _FIRST_PAUSE: Final = 0.5
 
@@ -36,7 +38,10 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Acquaintance:
-    """What a server offered when this process last met it; empty before that. Shared by the connections to it."""
+    """What a server is known to offer: by a provider's word, or from when this process last met it. Empty: nothing.
+
+    Shared by the connections to it.
+    """
 
     capabilities: tuple[str, ...] = ()
     """Before the sign-in."""

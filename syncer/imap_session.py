@@ -31,7 +31,7 @@ from syncer.errors import (
     Unavailable,
 )
 from syncer.imap_client import ANSWER_LIMIT, LITERAL_LIMIT, ConnectionLost, Idling, ImapClient, Reply, Sink
-from syncer.imap_connect import Acquaintance, Endpoint, connect
+from syncer.imap_connect import ADVERTISED, Acquaintance, Endpoint, connect
 from syncer.imap_responses import MAX_LINE, Parts
 from syncer.imap_utils import (
     encode_mailbox_name,
@@ -46,7 +46,7 @@ from syncer.imap_utils import (
 from syncer.model import Side
 from syncer.uid_set import MAX_UID, UidSet
 
-__all__ = ["Acquaintance", "Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
+__all__ = ["ADVERTISED", "Acquaintance", "Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
 
 _T = TypeVar("_T")
 
@@ -80,12 +80,15 @@ class _SignIn:
         self._client: ImapClient | None = None
         self.done: Future[Reply] = Future()
         self.told_capabilities = False
+        self.was_early = False
+        """It did not await the greeting."""
 
     def begin(self, client: ImapClient) -> None:
         """Submit it, once for a connection, as its capabilities allow. Raises ConnectionLost."""
         if client is self._client:
             return
         self._client = client
+        self.was_early = client.spoke_first
         answers = [b""]  # to an error challenge, which Gmail wants before it says NO (PROVIDERS 3)
         line = b"AUTHENTICATE XOAUTH2"
         if "SASL-IR" in client.capabilities:
@@ -104,6 +107,10 @@ class _SignIn:
             return answers.pop(0)
 
         self.done = client.submit(line, sink=capability, answer=answer)
+
+
+class _NotUnderstood(Exception):
+    """A sign-in that did not await the greeting was BAD: the server offers something else than was believed."""
 
 
 class MailboxMissing(Unavailable):
@@ -175,6 +182,8 @@ class ImapSession:
     ) -> ImapSession:
         """Connect, verify the server and sign in; one that is ``known`` to take it, before it has greeted.
 
+        Where the server does not understand that, it is connected to once more, as a stranger.
+
         Raises Unavailable, Throttled: not now; AuthError: the sign-in was refused.
         """
         known = known or Acquaintance()
@@ -186,9 +195,11 @@ class ImapSession:
         session = cls(client, dialect)
         try:
             session._sign_in(sign_in)
-        except BaseException:
+        except BaseException as error:
             known.capabilities = ()
             client.close()
+            if isinstance(error, _NotUnderstood):
+                return cls.connect(endpoint, dialect, user, token, pause=pause, known=known)
             raise
         return session
 
@@ -201,6 +212,8 @@ class ImapSession:
         except ConnectionLost as lost:
             raise _lost(self._dialect, lost) from None
         reply = self._reply(sign_in.done)
+        if reply.status == "BAD" and sign_in.was_early:
+            raise _NotUnderstood
         if reply.status != "OK":
             text = safe_text(reply.text)
             raise self._dialect.classify(text) or self._dialect.refused_sign_in(text)

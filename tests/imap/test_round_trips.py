@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from syncer.errors import SignInRefused, Unavailable
-from syncer.imap_session import Acquaintance, ImapSession
+from syncer.imap_session import ADVERTISED, Acquaintance, ImapSession
 from syncer.model import Side
 from tests.fakes.faults import Bye, Close, Stall, on
 from tests.fakes.gmail import FakeGmail
@@ -98,6 +98,35 @@ def test_a_server_that_hangs_up_on_who_speaks_first_is_awaited_in_the_same_cycle
     with scripted(server_tls, talk) as port:
         sessions.append(meet(port, known))
         assert len(heard) == 2
+        sessions.pop().close()
+
+
+def test_a_server_that_offers_less_than_was_believed_is_met_again_as_a_stranger(
+    server_tls: ssl.SSLContext, sessions: list[ImapSession]
+) -> None:
+    known = Acquaintance(ADVERTISED)
+    heard: list[list[bytes]] = []
+    offered = b"* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2] hello\r\n"
+
+    def talk(sock: ssl.SSLSocket) -> None:
+        sock.sendall(offered)
+        tag, *words = read_line(sock).split()
+        heard.append(words)
+        if len(words) > 2:
+            sock.sendall(tag + b" BAD too many arguments\r\n")
+        else:
+            sock.sendall(b"+ \r\n")
+            read_line(sock)
+            sock.sendall(tag + b" OK [CAPABILITY IMAP4rev1] in\r\n")
+        read_line(sock)
+
+    with scripted(server_tls, talk) as port:
+        sessions.append(meet(port, known))
+        assert [len(words) for words in heard] == [3, 2]
+        assert "SASL-IR" not in known.capabilities
+        sessions.pop().close()
+        sessions.append(meet(port, known))
+        assert [len(words) for words in heard] == [3, 2, 2]
         sessions.pop().close()
 
 
