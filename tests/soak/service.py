@@ -32,6 +32,7 @@ from syncer.idle_watch import IdleWatch
 from syncer.logging_utils import set_up
 from syncer.model import Side
 from syncer.ports import Clock
+from tests.fakes import dynamodb_expressions
 from tests.fakes.dynamodb import FakeDynamoDB
 from tests.fakes.gmail import FakeGmail
 from tests.fakes.outlook import FakeOutlook
@@ -125,6 +126,8 @@ class Service:
             for key in [key for key in items if key[1] != "WATERMARK"]:
                 del items[key]
             tables._tokens.clear()
+            # One for each set of attributes that was ever written together, and there are hundreds of them.
+            dynamodb_expressions.forget()
 
 
 @contextmanager
