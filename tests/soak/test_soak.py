@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,10 @@ GROWTH_KILOBYTES: Final = 16 << 10
 
 
 class Life:
-    """Runs cycles, storms and calms in turns, and looks at what is left in between."""
+    """Runs cycles, storms and calms in turns, and looks at what is left in between.
+
+    The last of the loop's watchers: what a watcher raises ends the loop, while it lives with bugs of a cycle.
+    """
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -47,25 +51,25 @@ class Life:
         self.cycles = 0
         self.letters = 0
         self.copied = 0
-        self.bug: Exception | None = None
-        """What ended it early; the loop around it lives with bugs."""
         self._place = 0
         """Among the cycles of a storm and its calm."""
+        self._bug: Exception | None = None
 
     def cycle(self) -> Summary:
-        """Run one cycle in the weather of the day; a bug, or a mistake of the test's own, is not lived with."""
+        """Run one cycle in the weather of the day."""
+        summary: Summary | None = None
         try:
-            return self._cycle()
+            self._set_the_weather()
+            summary = self.service.runner.run()
         except Exception as error:
-            self.bug = error
-            self.service.stopper.say()
+            self._bug = error
             raise
+        finally:
+            self.service.watch.ended(summary)
+        return summary
 
-    def _cycle(self) -> Summary:
-        place = self._place
-        self._place += 1
-        self.cycles += 1
-        if place < STORM:
+    def _set_the_weather(self) -> None:
+        if self._place < STORM:
             for _ in range((0, 0, 1, 3)[self.cycles % 4]):
                 self.letters += 1
                 self.service.deliver(letter(self.letters))
@@ -73,7 +77,22 @@ class Life:
         else:
             self.storm.calm()
             self.service.heal()
-        summary = self._run()
+
+    def began(self) -> None:
+        pass
+
+    def progressed(self) -> None:
+        pass
+
+    def ended(self, summary: Summary | None) -> None:
+        """Look at what a cycle did, and have the next one run, or none. Raises whatever is wrong."""
+        if summary is None:
+            assert self._bug is not None
+            raise self._bug
+        place = self._place
+        self._place += 1
+        self.cycles += 1
+        self.outcomes[str(summary.outcome)] += 1
         if place < STORM:
             self.storm.after_a_cycle()
         elif summary.outcome is not Outcome.OK:
@@ -83,16 +102,6 @@ class Life:
             self._look()
             if self.cycles >= CYCLES:
                 self.service.stopper.say()
-        return summary
-
-    def _run(self) -> Summary:
-        summary: Summary | None = None
-        try:
-            summary = self.service.runner.run()
-        finally:
-            self.service.watch.ended(summary)
-        self.outcomes[str(summary.outcome)] += 1
-        return summary
 
     def _idle_stands(self, *, is_due: bool) -> bool:
         """Wait for the connection; if it is held back for minutes, only the next cycle lets them pass."""
@@ -112,6 +121,10 @@ class Life:
         if missing or extra:
             self._fail(f"{missing.total()} lost, {extra.total()} doubled")
         self.copied += len(service.delivered)
+        for path in ("/", "/healthz", "/metrics"):
+            status, text = service.visit(path)
+            if status != HTTPStatus.OK or "DynamoDB takes long" in text:
+                self._fail(f"{path} says {status}, though all is calm: {text}")
         service.sweep()
         until(lambda: service.source.open_connections == 1 and service.destination.open_connections == 0)
         self.footprints.append(Footprint.now())
@@ -122,7 +135,6 @@ class Life:
         return f"{self.cycles} cycles, {self.copied} messages, {faults} faults, outcomes {dict(self.outcomes)}"
 
     def _fail(self, what: str) -> None:
-        self.service.stopper.say()
         pytest.fail(f"cycle {self.cycles}, seed {SEED}: {what}; {dict(self.storm.seen)}", pytrace=False)
 
 
@@ -131,10 +143,8 @@ def test_it_lives_through_anything_and_does_not_grow(
 ) -> None:
     with service(certificates, tmp_path) as made:
         life = Life(made)
-        run_for_ever(life.cycle, made.stopper, 0.02, clock=made.weather.elapsed)
-    if life.bug is not None:
-        raise life.bug
-    assert life.cycles >= CYCLES
+        watchers = (made.health, made.history, life)
+        run_for_ever(life.cycle, made.stopper, 0.02, watchers, clock=made.weather.elapsed)
     early, late = life.footprints[len(life.footprints) // 3], life.footprints[-1]
     tell(f"soak: {life.report()}\n      {early}\n      {late}")
     assert life.outcomes["ok"] < 0.9 * life.cycles  # the weather was as bad as it should be
