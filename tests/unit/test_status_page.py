@@ -285,10 +285,11 @@ def test_visitors_that_say_nothing_keep_nobody_else_out_for_long(
 def test_no_thread_is_left_when_it_stops(clock: Clock, table: Table, health: Health) -> None:
     before = set(threading.enumerate())
     with StatusPage("127.0.0.1", 0, Records(table.read, clock), History(clock).seen, health.verdict) as page:
-        ask(page)
-        stuck = socket.create_connection(("127.0.0.1", page.port), 10)
         server = page._server
         assert server is not None
+        ask(page)
+        until(lambda: not server._visits)  # that visit ends a moment after its answer
+        stuck = socket.create_connection(("127.0.0.1", page.port), 10)
         until(lambda: server._visits)
     assert stuck.recv(1) == b""
     stuck.close()
