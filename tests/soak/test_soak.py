@@ -24,11 +24,12 @@ from tests.stack.pair import letter, until
 
 pytestmark = pytest.mark.thorough
 
-CYCLES: Final = int(os.environ.get("SOAK_CYCLES", "150"))
 SEED: Final = int(os.environ.get("SOAK_SEED", "1"))
 STORM: Final = 20
 """Cycles in a row in which things go wrong; those after them are calm."""
 CALM: Final = 5
+CYCLES: Final = max(3 * (STORM + CALM), int(os.environ.get("SOAK_CYCLES", "150")))
+"""Three storms at least: growth is told from what is held after the second, for the first brings what comes once."""
 CALMER: Final = 5
 """More of them, at most, until IDLE stands again: it may have had bad luck of its own as the calm began."""
 GROWTH_BLOCKS: Final = 2_000
