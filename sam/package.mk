@@ -10,8 +10,8 @@ PYTHON ?= python3
 SERVICES := dynamodb secretsmanager
 
 # What serves people at a terminal, or a daemon: no tick imports it.
-FOR_PEOPLE := demo commands doctor main.py __main__.py health.py ping.py idle_watch.py \
-	status_words.py status_page.py status_html.py status_chart.py history.py prometheus_text.py \
+FOR_PEOPLE := demo commands doctor main.py __main__.py health.py ping.py idle_watch.py idle_connection.py \
+	status_words.py status_page.py status_server.py status_html.py status_chart.py history.py prometheus_text.py \
 	sign_in.py sign_in_gmail.py sign_in_outlook.py browser_redirect.py token_saving.py env_file.py
 
 PIP := $(PYTHON) -m pip --disable-pip-version-check

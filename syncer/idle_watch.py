@@ -1,7 +1,7 @@
-"""New mail wakes the daemon: one connection to the source that stands in IDLE (RFC 2177), and when it may stand.
+"""New mail wakes the daemon: when a connection to the source may stand in IDLE, and what becomes of it.
 
-A thread of its own holds the connection; cycles go on beside it, on connections of theirs. Nothing is
-copied here, and nothing is believed: growth of the mailbox ends the daemon's wait, and the cycle lists.
+A thread of its own holds the connection (``idle_connection``); cycles go on beside it, on connections of
+theirs. Nothing is copied here: growth of the mailbox ends the daemon's wait, and the cycle lists.
 
     off ──a cycle ended well──> open ──EXAMINE, IDLE──> stands ──8 minutes──> DONE, EXAMINE, IDLE ─┐
      ^                           │                        │ ^                                      │
@@ -13,9 +13,8 @@ Promises:
 
 * State first: it is opened only after a cycle that ended well moments ago has proved that the records
   can be read and written, and closed as soon as a cycle finds that they cannot.
-* No mail is missed for longer than the interval of the cycles, whatever the server says or keeps quiet:
-  each EXAMINE is compared with what was known before, and a cycle that finds what IDLE had kept quiet
-  has the connection tested at once.
+* No mail is missed for longer than the interval of the cycles, whatever the server says or keeps quiet: a
+  cycle that finds what IDLE had kept quiet has the connection tested at once.
 * No hot loop: a lost connection is opened again after a pause that doubles; after some of them only the
   interval's own cycles lead to another try.
 """
@@ -24,7 +23,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,8 +32,8 @@ from syncer.clocks import elapsed
 from syncer.cycle_state import Summary
 from syncer.daemon import TICK_SECONDS
 from syncer.errors import AuthError, SideError, SyncError, Throttled, Unavailable
-from syncer.imap_responses import Parts
-from syncer.imap_session import Idle, ImapSession, Selected
+from syncer.idle_connection import IdleConnection, NotOffered
+from syncer.imap_session import Idle, ImapSession
 from syncer.logging_utils import log_bug, log_event
 from syncer.model import Outcome, Side
 
@@ -52,7 +50,6 @@ EAGER_TRIES: Final = 6
 _SLEPT_SECONDS: Final = 3 * TICK_SECONDS
 """A wait of a tick that took so long: the machine slept, and connections may have died meanwhile."""
 _CLOSING_SECONDS: Final = 5.0
-_NEWS: Final = re.compile(rb"\* (\d{1,10}) (EXISTS|EXPUNGE)", re.IGNORECASE)
 
 _CLOSES: Final = frozenset({Outcome.STATE_UNAVAILABLE, Outcome.THROTTLED, Outcome.AUTH_FAILED})
 """After a cycle that ended so, the connection is closed: the records come first, and providers get their peace."""
@@ -60,38 +57,6 @@ _CLOSES: Final = frozenset({Outcome.STATE_UNAVAILABLE, Outcome.THROTTLED, Outcom
 
 class _Closed(Exception):
     """The connection is to be closed, for the reason given."""
-
-
-class _NotOffered(Exception):
-    """The server does not know IDLE."""
-
-
-class Growth:
-    """Counts a mailbox's messages by what the server says unasked, and calls ``grown`` when they become more."""
-
-    def __init__(self, grown: Callable[[], None]) -> None:
-        self._grown = grown
-        self._exists = 0
-        self.arrivals = 0
-        """Since ``start``."""
-
-    def start(self, exists: int) -> None:
-        """Count from here."""
-        self._exists = exists
-        self.arrivals = 0
-
-    def hear(self, parts: Parts) -> None:
-        """Take an untagged response; flags and remarks are none of our business."""
-        news = _NEWS.fullmatch(bytes(parts[0]))
-        if news is None:
-            return
-        if news[2].upper() == b"EXPUNGE":
-            self._exists -= 1
-            return
-        before, self._exists = self._exists, int(news[1])
-        if self._exists > before:
-            self.arrivals += self._exists - before
-            self._grown()
 
 
 class IdleWatch:
@@ -172,7 +137,7 @@ class IdleWatch:
                     self._hold()
                 else:
                     self._wait(TICK_SECONDS)
-            except _NotOffered:
+            except NotOffered:
                 reason = "the server does not offer IDLE"
                 _log(logger, logging.WARNING, "idle_unavailable", reason=reason)
                 return
@@ -198,17 +163,13 @@ class IdleWatch:
         return False
 
     def _hold(self) -> None:
-        """Open the connection and hold it. Raises SyncError: it was not to be had, or ended; _Closed; _NotOffered."""
+        """Open the connection and hold it. Raises SyncError: it was not to be had, or ended; _Closed; NotOffered."""
         session = self._sign_in()
         try:
-            if "IDLE" not in session.capabilities:
-                raise _NotOffered
-            growth = Growth(self._note_arrival)
-            session.listen(growth.hear)
-            known: Selected | None = None
+            connection = IdleConnection(session, self._mailbox, self._note_arrival)
             while not self._stopping:
-                known = self._examine(session, growth, known)
-                idle = session.idle()
+                self._is_suspect = False
+                idle = connection.enter(self._last_uid)
                 idle.ended.add_done_callback(lambda _ended: self._bell.put(None))
                 self._note_start()
                 self._stand(idle)
@@ -216,19 +177,6 @@ class IdleWatch:
                     idle.done()
         finally:
             session.close()
-
-    def _examine(self, session: ImapSession, growth: Growth, known: Selected | None) -> Selected:
-        """Open the mailbox anew: it tells what there is, whatever the server has kept quiet."""
-        now = session.examine(self._mailbox).result()
-        if known is None:
-            has_more = now.uidnext - 1 > self._last_uid  # what the last cycle did not settle, it may not have seen
-            self._is_suspect = False
-        else:
-            has_more = now.uidvalidity != known.uidvalidity or now.uidnext - known.uidnext > growth.arrivals
-        growth.start(now.exists)
-        if has_more:
-            self._note_arrival()
-        return now
 
     def _stand(self, idle: Idle) -> None:
         """Wait until it is time for another IDLE. Raises Unavailable, Throttled: it ended; _Closed."""
@@ -245,7 +193,6 @@ class IdleWatch:
             self._wait(min(until - now, TICK_SECONDS))
             if self._clock() - now > _SLEPT_SECONDS:
                 break
-        self._is_suspect = False
 
     def _wait(self, seconds: float) -> None:
         with suppress(queue.Empty):

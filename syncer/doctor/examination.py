@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from syncer.config import Config, Inspection
 from syncer.diagnosis import Check, Found, fail, ok
 from syncer.doctor.mailboxes import Mailboxes
-from syncer.doctor.network import Network, Place
+from syncer.doctor.network import Network
+from syncer.doctor.probes import Place
 from syncer.doctor.records import Records
 from syncer.doctor.sign_in import SignIn
 from syncer.doctor.state import USABLE, State

@@ -10,7 +10,7 @@ import pytest
 
 from syncer.demo.certificates import Certificates
 from tests.conftest import missing
-from tests.deploy import emulator
+from tests.deploy import emulator, ministack
 from tests.deploy.docker import ROOT, docker, has_image, is_there
 from tests.deploy.environment import Environment
 from tests.deploy.watched_aws import WatchedAws
@@ -78,6 +78,17 @@ def tools() -> emulator.Tools:
         return emulator.tools()
     except emulator.Missing as error:
         missing(str(error))
+
+
+@pytest.fixture
+def cloud(tools: emulator.Tools) -> Iterator[ministack.Cloud]:
+    """An empty AWS account, as far as ministack has it."""
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(ministack.cloud(tools))
+        except emulator.Missing as error:
+            missing(str(error))
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from syncer import config
-from tests.deploy.templates import ECS, SAM, Template, lint, of_type, parameters_in_sections, read, statements
+from tests.deploy.templates import ECS, ROOT, SAM, Template, lint, of_type, parameters_in_sections, read, statements
 
 SETTINGS = {setting.name: setting for setting in config.SETTINGS}
 
@@ -137,3 +138,15 @@ def test_parameters_that_both_templates_have_take_the_same(template: Template) -
 
 def test_every_parameter_has_a_heading(template: Template) -> None:
     assert sorted(parameters_in_sections(template)) == sorted(template["Parameters"])
+
+
+def test_the_guide_says_what_to_answer_and_names_nothing_that_is_not_there(template: Template) -> None:
+    guide = (ROOT / "docs" / "ecs.md").read_text(encoding="utf-8")
+    to_be_answered = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
+    assert len(to_be_answered) == 5
+    assert {name for name in to_be_answered if f"`{name}`" not in guide} == set()
+    named = set(re.findall(r"`([A-Z][A-Za-z]+[a-z])(?:=[A-Z0-9_]+)?`", guide))
+    elsewhere = {"CannotPullContainerError", "ResourceInitializationError", "Environment"}  # of ECS; in the template
+    assert named - elsewhere - template["Parameters"].keys() == {"Cluster", "TableName", "TokensSecretArn"}
+    assert template["Outputs"].keys() >= {"Cluster", "TableName", "TokensSecretArn"}
+    assert read(SAM)["Outputs"].keys() >= {"TableName", "TokensSecretArn"}

@@ -86,6 +86,12 @@ def updated(expression: str | None, item: Item, given: Given) -> dict[str, Value
     return result
 
 
+def forget() -> None:
+    """Let go of what was read so far: every different expression is kept, read once."""
+    _condition.cache_clear()
+    _update.cache_clear()
+
+
 @cache
 def _condition(text: str) -> Condition:
     reader = _Reader(text)

@@ -1,14 +1,16 @@
 """The daemon's own parts in this process, between servers of this process: what a soak lets live for a long time.
 
-Everything is the real thing over real sockets, TLS and OAuth (``Runner``, ``IdleWatch``, ``run_for_ever``),
-but for the clock, which a storm may set, and which passes over pauses of hours.
+Everything is the real thing over real sockets, TLS and OAuth (``Runner``, ``IdleWatch``, the status page and what
+it tells, ``run_for_ever``), but for the clock, which a storm may set, and which passes over pauses of hours.
 """
 
 from __future__ import annotations
 
 import gc
+import http.client
 import logging
 import re
+import socket
 import sys
 import threading
 import time
@@ -28,10 +30,14 @@ from syncer.demo.authority import Authority
 from syncer.demo.certificates import Certificates
 from syncer.dynamodb_client import make_client
 from syncer.dynamodb_table import create_table
+from syncer.health import HealthFile
+from syncer.history import History
 from syncer.idle_watch import IdleWatch
 from syncer.logging_utils import set_up
 from syncer.model import Side
 from syncer.ports import Clock
+from syncer.status_page import Records, StatusPage
+from tests.fakes import dynamodb_expressions
 from tests.fakes.dynamodb import FakeDynamoDB
 from tests.fakes.gmail import FakeGmail
 from tests.fakes.outlook import FakeOutlook
@@ -79,6 +85,9 @@ class Service:
     stopper: Stopper
     runner: Runner
     watch: IdleWatch
+    health: HealthFile
+    history: History
+    page: StatusPage
     delivered: list[bytes] = field(default_factory=list)
     """Since the last ``sweep``."""
 
@@ -89,6 +98,21 @@ class Service:
     def copies(self) -> list[bytes]:
         """Return what was stored since the last ``sweep``."""
         return self.destination.appended_to(FOLDER)
+
+    def visit(self, path: str = "/") -> tuple[int, str]:
+        """Look at the status page; return the answer's status and text."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.page.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def call_and_leave(self) -> None:
+        """Visit the status page, and go away before it has answered."""
+        with socket.create_connection(("127.0.0.1", self.page.port), 30) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHo")
 
     def heal(self) -> None:
         """End all bad luck, and let everything that is held back for a time be due."""
@@ -125,6 +149,8 @@ class Service:
             for key in [key for key in items if key[1] != "WATERMARK"]:
                 del items[key]
             tables._tokens.clear()
+            # One for each set of attributes that was ever written together, and there are hundreds of them.
+            dynamodb_expressions.forget()
 
 
 @contextmanager
@@ -177,12 +203,18 @@ def service(certificates: Certificates, folder: Path) -> Iterator[Service]:
         create_table(make_client(settings.aws_region, settings.aws_endpoint_url), TABLE)
         stopper = Stopper()
         clock = Clock(now=weather.now, elapsed=weather.elapsed)
-        runner = stack.enter_context(Runner(settings, stop=stopper.signal, clock=clock))
+        health = HealthFile(folder / "health", 300.0, weather.elapsed)
+        history = History(weather.now)
+        runner = stack.enter_context(
+            Runner(settings, stop=stopper.signal, on_progress=lambda _done, _of: health.progressed(), clock=clock)
+        )
         watch = IdleWatch(
             runner.sign_in_to_source, "INBOX", stopper.wake, clock=weather.elapsed, first_pause_seconds=0.05
         )
         stack.enter_context(watch)
-        yield Service(source, destination, authority, dynamodb, weather, stopper, runner, watch)
+        records = Records(runner.status, weather.elapsed)
+        page = stack.enter_context(StatusPage("127.0.0.1", 0, records, history.seen, health.verdict))
+        yield Service(source, destination, authority, dynamodb, weather, stopper, runner, watch, health, history, page)
 
 
 def _checked(authority: Authority, side: Side) -> Callable[[str, str], bool]:

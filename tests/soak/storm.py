@@ -123,6 +123,9 @@ class Storm:
             "clock set back": lambda: service.weather.set_clock(-3600.0),
             "machine sleeps": lambda: service.weather.sleep(3600.0),
             "machine sleeps and loses its connections": self._suspend,
+            "a visitor looks": service.visit,
+            "a visitor reads the metrics": lambda: service.visit("/metrics"),
+            "a visitor leaves": service.call_and_leave,
             "noise": lambda: service.source.announce(b"* OK Still here\r\n* 1 FETCH (FLAGS ())\r\n"),
         }
         name = chance.choice(list(deeds))

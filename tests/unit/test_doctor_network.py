@@ -18,9 +18,10 @@ from syncer.demo.authority import Authority
 from syncer.demo.certificates import Certificates
 from syncer.diagnosis import Diagnosis, Finding, Verdict, examine
 from syncer.doctor import certificates as doctor_certificates
-from syncer.doctor import network
+from syncer.doctor import probes
 from syncer.doctor.certificates import Server
-from syncer.doctor.network import Network, Place
+from syncer.doctor.network import Network
+from syncer.doctor.probes import Place
 
 HOST = "localhost"
 
@@ -118,7 +119,7 @@ def test_what_a_certificate_says_of_itself_is_made_fit_for_a_terminal() -> None:
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(probes, "CONNECT_SECONDS", 0.2)
     until = threading.Event()
 
     def say_nothing(_: socket.socket) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncer import status_page
+from syncer import status_server
 from syncer.cycle_state import Summary
 from syncer.errors import StateUnavailable
 from syncer.health import Health
@@ -18,7 +18,8 @@ from syncer.history import History
 from syncer.logging_utils import set_up
 from syncer.model import Outcome, Standing, Watermark
 from syncer.status import Status
-from syncer.status_page import MAX_VISITORS, READ_EVERY_SECONDS, Records, StatusPage, is_ours
+from syncer.status_page import READ_EVERY_SECONDS, Records, StatusPage
+from syncer.status_server import MAX_VISITORS, is_ours
 from tests.stack.pair import until
 
 
@@ -271,7 +272,7 @@ def test_visitors_that_say_nothing_keep_nobody_else_out_for_long(
         until(lambda: len(server._visits) == MAX_VISITORS)
         with pytest.raises((http.client.HTTPException, OSError)):
             ask(page, "/healthz")
-        monkeypatch.setattr(status_page, "VISIT_SECONDS", 0.0)
+        monkeypatch.setattr(status_server, "VISIT_SECONDS", 0.0)
         until(lambda: not server._visits)
         monkeypatch.undo()
         assert ask(page, "/healthz")[0] == 200
@@ -284,10 +285,11 @@ def test_visitors_that_say_nothing_keep_nobody_else_out_for_long(
 def test_no_thread_is_left_when_it_stops(clock: Clock, table: Table, health: Health) -> None:
     before = set(threading.enumerate())
     with StatusPage("127.0.0.1", 0, Records(table.read, clock), History(clock).seen, health.verdict) as page:
-        ask(page)
-        stuck = socket.create_connection(("127.0.0.1", page.port), 10)
         server = page._server
         assert server is not None
+        ask(page)
+        until(lambda: not server._visits)  # that visit ends a moment after its answer
+        stuck = socket.create_connection(("127.0.0.1", page.port), 10)
         until(lambda: server._visits)
     assert stuck.recv(1) == b""
     stuck.close()
