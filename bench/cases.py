@@ -43,7 +43,7 @@ class Measured:
 
 
 Results = dict[str, dict[str, Measured]]
-"""By part of the case (``copy``, ``late``, ``idle``), by program."""
+"""By part of the case (``copy``, ``late``, ``idle``), by program; ``start``: by what was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +189,31 @@ def _round_trips(bench: Bench) -> Results:
     return results
 
 
+_STARTS: Final = {
+    "`import boto3` and a DynamoDB client": "import boto3; boto3.client('dynamodb')",
+    # It tells of settings that are wrong at its first tick only.
+    "the Lambda handler, ready for a tick": "import handler.app, sys; assert 'botocore.client' in sys.modules",
+    "imports of `run-once` and its DynamoDB client": "import syncer.main, syncer.commands.copying\n"
+    "from syncer.dynamodb_client import make_client; make_client('eu-west-1')",
+}
+
+
+def _start_up(bench: Bench) -> Results:
+    """Start Python for what a cycle cannot do without, and for a whole cycle that finds nothing."""
+    results: Results = {"start": {}}
+    source_user, _ = bench.new_user(small(10))
+    source_port, destination_port = bench.servers.at[0]
+    for syncer in bench.syncers[:1]:
+        work = Work(source_user, source_port, bench.new_destination(syncer), destination_port)
+        syncer.copy(work)
+        for _ in range(3 * bench.rounds):  # they are short
+            usages = {name: syncer.start(code, work) for name, code in _STARTS.items()}
+            usages["`run-once` that finds nothing"] = syncer.copy(work)
+            for name, usage in usages.items():
+                results["start"].setdefault(name, Measured()).usages.append(usage)
+    return results
+
+
 def _slow(bench: Bench) -> Results:
     peers: list[Peer] = [*bench.syncers, *bench.mbsync, *bench.probes]
     return {"copy": bench.copy_in_turns(small(100), 50, peers, slow=True)}
@@ -222,6 +247,7 @@ CASES: Final = (
     Case("small-far", "1,000 small mails, 50 ms", _small(50)),
     Case("small-near", "1,000 small mails, 0 ms", _small(0)),
     Case("round-trips", "idle, round trips", _round_trips),
+    Case("start-up", "start-up", _start_up),
     Case(
         "attachments",
         "200 mails of 0.1 to 2 MB, 50 ms",

@@ -221,6 +221,10 @@ class Syncer:
         own = self._work / work.destination_user
         return run(Program.command("run-once"), self._environment(work), own, "cycle_finished", stop_after)
 
+    def start(self, code: str, work: Work) -> Usage:
+        """Run code, and nothing else, in a process that has this program's settings. Raises RuntimeError: it failed."""
+        return run([sys.executable, "-c", code], self._environment(work), self._work / work.destination_user)
+
     def keep(self, work: Work, deliver: Callable[[], None]) -> tuple[Usage, Usage]:
         """Run cycles in one process, as a daemon or a Lambda that is warm does.
 

@@ -56,7 +56,7 @@ class Report:
     def add(self, case: Case, results: Results) -> None:
         """Take what a case measured."""
         for part, programs in results.items():
-            if part == "cycles":  # several make one copy: told in words
+            if part in ("cycles", "start"):  # told in words
                 continue
             rows = [_row(f"{case.title}{_PARTS[part]}", name, measured) for name, measured in programs.items()]
             for row in rows:
@@ -64,6 +64,8 @@ class Report:
             self._rows += rows
         if "far" in results:
             self._notes += list(_round_trips(results))
+        if "start" in results:
+            self._notes += list(_starts(results))
         if case.long:
             self._notes += list(_memory(results))
 
@@ -153,6 +155,19 @@ def _round_trips(results: Results) -> Iterator[str]:
         # The relay accepts at once what then takes its time: that is one round trip which it does not show.
         yield f"Round trips that {program} waits for when nothing is new, TCP and TLS included: {waits + 1:.1f}."
     yield ""
+
+
+def _starts(results: Results) -> Iterator[str]:
+    """Yield what starts cost in processor time, beside what cannot be done without."""
+    seconds = {name: measured.least(lambda usage: usage.cpu_seconds) for name, measured in results["start"].items()}
+    if seconds:
+        boto, handler, imports, idle = seconds
+        yield f"Processor time of a start, seconds: {', '.join(f'{what} {its:.2f}' for what, its in seconds.items())}."
+        yield (
+            f"So the handler takes {seconds[handler] / seconds[boto]:.2f} of the first, and a cycle that finds nothing"
+            f" {seconds[idle] / seconds[imports]:.2f} of its imports and client."
+        )
+        yield ""
 
 
 def _memory(results: Results) -> Iterator[str]:

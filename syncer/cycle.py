@@ -235,7 +235,8 @@ class Runner:
                     fail_ttl_days=config.fail_ttl_days,
                 )
                 # What was imported and made up to here stays: the garbage collector need not walk through it again.
-                gc.freeze()
+                if not gc.get_freeze_count():
+                    gc.freeze()
             return self._store
 
     def sign_in_to_source(self) -> ImapSession:
