@@ -1,7 +1,7 @@
 """Bodies on their way from the source: fetched in flights, and never more at once than memory is meant for.
 
-A message at which the connection ended before is fetched alone, when nothing else is under way: so
-what ends with it is nobody else's, and everybody else comes first.
+A message at which the connection ended before is fetched alone, when all others are stored: so what
+ends with it is nobody else's, and nobody waits behind it.
 
 What counts is held from the moment it is asked for until ``let_go``: the announced size first, the
 real one once it is there. One message is always let through, however large.
@@ -111,7 +111,7 @@ class BodyWindow:
             return
         flight: list[Item] = []
         while self._todo and self._held < most and not self.budget_is_spent:
-            if self._todo[0].may_break and (flight or self._fetching):
+            if self._todo[0].may_break and self._held:
                 break
             size = self._todo[0].message.size
             if (self._held or most_octets < WINDOW_OCTETS) and self._octets + size > most_octets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from syncer.errors import Unavailable
@@ -25,6 +27,18 @@ def test_the_others_arrive_in_the_next_cycle_wherever_it_lies(place: str) -> Non
     second = world.later().run()
     assert names(world) == sorted({"first", "second", "third"} - {place})
     assert (second.outcome, second.failed) == (Outcome.SOURCE_UNAVAILABLE, 1), "tried again, and last"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_others_arrive_whatever_is_slow(seed: int) -> None:
+    world = World()
+    uid = world.deliver("breaks", wanted=False)
+    others = [world.deliver(f"sound {number}") for number in range(8)]
+    world.source.breaking.add(uid)
+    world.run()
+    chance = random.Random(seed)
+    second = world.later().run(delay=lambda: chance.choice((0.001, 0.05, 2.0)))
+    assert (second.outcome, second.copied) == (Outcome.SOURCE_UNAVAILABLE, len(others))
 
 
 def test_it_is_given_up_after_its_tries_and_says_why(lines: Lines) -> None:
