@@ -52,6 +52,10 @@ _CONDITION_FAILED: Final = frozenset({"ConditionalCheckFailedException", "Condit
 _NO_CREDENTIALS: Final = (
     "no usable AWS credentials: give this program a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
+_FORBIDDEN_CREDENTIALS: Final = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI names a host that the AWS SDK asks for no credentials: unset it, or name one"
+    " that it does ask (this machine, or ECS's and EKS's own addresses)"
+)
 _BAD_CREDENTIALS: Final = (
     "AWS does not accept the credentials: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the clock of this machine"
 )
@@ -119,6 +123,8 @@ def make_client(region: str, endpoint_url: str | None = None) -> Any:
             session = botocore.session.get_session()
             client = session.create_client("dynamodb", region_name=region, endpoint_url=endpoint_url, config=config)
         except ValueError as error:
+            if "retrieve metadata" in str(error):
+                raise StateUnavailable(_FORBIDDEN_CREDENTIALS) from None
             if "endpoint" not in str(error):
                 raise
             raise ConfigError(["AWS_ENDPOINT_URL: not a URL"]) from None

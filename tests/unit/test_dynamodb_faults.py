@@ -560,6 +560,15 @@ def test_nobody_at_the_endpoint_is_named() -> None:
     client.close()
 
 
+def test_a_place_for_credentials_that_is_not_asked_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://canary.example/credentials")
+    with pytest.raises(StateUnavailable, match="AWS_CONTAINER_CREDENTIALS_FULL_URI names a host") as caught:
+        make_client(REGION)
+    assert "canary" not in str(caught.value)
+
+
 def test_missing_credentials_are_named(proxy: DynamoDBProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
