@@ -364,6 +364,17 @@ def load(*, env_file: Path | None = None, environ: Mapping[str, str] | None = No
     return found.config
 
 
+def load_part(
+    names: Collection[str], *, env_file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read all settings, but demand and check these alone: for a command that reads no others.
+
+    Of the rest, what is wrong or missing is as if nobody had set it. Raises ConfigError: one of ``names`` is wrong.
+    """
+    load_some(names, env_file=env_file, environ=environ)
+    return inspect(env_file=env_file, environ=environ).config
+
+
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """The settings as far as they can be used."""
@@ -410,6 +421,8 @@ class TableConfig:
 
 
 TABLE_SETTINGS: Final = ("AWS_REGION", "DYNAMODB_TABLE", "AWS_ENDPOINT_URL", "LOG_LEVEL")
+RECORDS_SETTINGS: Final = ("GMAIL_EMAIL", "OUTLOOK_EMAIL", *TABLE_SETTINGS)
+"""What it takes to read the records of two accounts."""
 
 
 def load_table(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> TableConfig:

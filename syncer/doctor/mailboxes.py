@@ -23,6 +23,7 @@ from syncer.gmail_imap import GmailDialect
 from syncer.imap_session import Dialect, Endpoint, ImapSession, MailboxMissing, Selected
 from syncer.model import EXIT_CONFIG, EXIT_SIGN_IN, Side
 from syncer.outlook_imap import NotConnected, OutlookDialect
+from syncer.sync_plan import how_to_decide
 
 FOLDER_LIMITS: Final = frozenset({1_000, 2_000, 5_000, 10_000})
 """What Gmail's setting for the folder size limit can be (PROVIDERS 1.1)."""
@@ -238,11 +239,11 @@ class Mailboxes:
             pending = self._records.pending()
         except StateUnavailable as error:
             return fail(str(error), "try again in a minute")
-        lost = sum(record.fence is not None and record.fence.uidvalidity != now for record in pending)
+        lost = [r.key.uid for r in pending if r.fence is not None and r.fence.uidvalidity != now and r.decision is None]
         if lost:
             return warn(
-                f"it was made anew since {lost} of the messages in doubt were sent: they cannot be looked for",
-                "see 'A message can stay in doubt for good' in the README: only a person can decide",
+                f"it was made anew since {len(lost)} of the messages in doubt were sent: they cannot be looked for",
+                how_to_decide(lost),
             )
         return ok("nothing in doubt hangs on it" if not pending else "as it was for what is in doubt")
 
