@@ -158,13 +158,12 @@ class Settlement:
                 self._refuse(write.key)
                 continue
             self._decided.add(write.key)
-            if self._decision is Decision.COPIED:
+            if write.decision is Decision.COPIED:
                 progress.settle(write.key)
                 progress.count_copy(now)
             fields = {"uidvalidity": write.key.uidvalidity, "uid": write.key.uid}
-            log_event(logger, logging.INFO, "in_doubt_decided", **fields, decision=self._decision)
-        if self._decision is Decision.COPIED:
-            work.watermark = progress.watermark(now)
+            log_event(logger, logging.INFO, "in_doubt_decided", **fields, decision=write.decision)
+        work.watermark = progress.watermark(now)
 
     @staticmethod
     def _refuse(key: MessageKey) -> None:
