@@ -12,10 +12,10 @@ from typing import Final
 from syncer.forecast import WARN_DAYS
 from syncer.model import Decision, FailRecord, Side
 from syncer.status import WEEK_DAYS, Status, iso
-from syncer.sync_plan import how_to_decide
 
 MOST_ROWS: Final = 20
 """Messages that a screen lists; ``--json`` has them all."""
+_MOST_NAMED: Final = 5
 _NAMES: Final = {Side.SOURCE: "Gmail", Side.DESTINATION: "Outlook.com"}
 _HOUR: Final = 3600.0
 
@@ -108,7 +108,10 @@ def hints(found: Status) -> Iterator[str]:
     if found.given_up:
         yield "to try what was given up again: syncer retry"
     if undecided := found.undecided:
-        yield f"what you decide: {how_to_decide([record.key.uid for record in undecided])}"
+        named = " ".join(str(record.key.uid) for record in undecided[:_MOST_NAMED])
+        yield f"what you decide: look in every folder of Outlook.com for UID {named}, by date and time of arrival"
+        yield f"if it is there: syncer settle {named} --copied"
+        yield f"if it is nowhere: syncer settle {named} --not-copied"
 
 
 def span(seconds: float) -> str:

@@ -36,7 +36,7 @@ _UID: Final = click.IntRange(1, 2**32 - 1)
 @click.option("--not-copied", is_flag=True, help="It is nowhere in Outlook.com: the next cycle copies it again.")
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where nobody can be asked.")
 @click.option("--now", "at_once", is_flag=True, help="With --not-copied: run a cycle at once.")
-@click.option("--uidvalidity", type=_UID, metavar="NUMBER", help="Which one, where two in doubt have one UID.")
+@click.option("--uidvalidity", type=click.INT, metavar="NUMBER", help="Which one, where two in doubt have one UID.")
 def settle(
     uids: tuple[int, ...], copied: bool, not_copied: bool, yes: bool, at_once: bool, uidvalidity: int | None
 ) -> None:

@@ -284,7 +284,7 @@ def test_why_it_cannot_be_decided_is_kept_for_the_person_who_decides(lines: Line
     (row,) = messages(moved.status())
     assert (row[0], row[3]) == ("1", "you decide")
     assert record.unclear in row[4]
-    assert "syncer settle 1 --copied" in list(hints(moved.status()))[-1]
+    assert [hint for hint in hints(moved.status()) if "syncer settle 1 --copied" in hint]
     assert as_json(moved.status())["in_doubt"][0]["reason"] == record.unclear
 
 

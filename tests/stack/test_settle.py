@@ -8,21 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.fakes.faults import LoseReply, on
-from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter, until
+from tests.stack.pair import GMAIL, NOTHING_BUT_THE_RECORDS, OUTLOOK, FakePair, letter, until
 from tests.stack.terminal import at_a_terminal, read_all
 
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
-ONLY_THE_RECORDS = dict.fromkeys(
-    (
-        "GMAIL_CLIENT_ID",
-        "GMAIL_CLIENT_SECRET",
-        "GMAIL_REFRESH_TOKEN",
-        "MS_CLIENT_ID",
-        "MS_REFRESH_TOKEN",
-        "TOKENS_FILE",
-    ),
-    "",
-)
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def moved(pair: FakePair) -> FakePair:
 
 def test_what_a_person_found_elsewhere_is_never_sent_again(moved: FakePair) -> None:
     before, calls = moved.source.connections, moved.stack.authority.token_calls()
-    run = moved.stack.run("settle", "2", "--copied", "--yes", **ONLY_THE_RECORDS)
+    run = moved.stack.run("settle", "2", "--copied", "--yes", **NOTHING_BUT_THE_RECORDS)
     assert (run.exit_code, run.named("settle_finished")[0]["decided"]) == (0, 1)
     assert run.requests == {"GetItem": 1, "BatchGetItem": 2, "UpdateItem": 2, "TransactWriteItems": 1}
     assert (moved.source.connections, moved.stack.authority.token_calls()) == (before, calls)
@@ -67,7 +56,7 @@ def test_what_a_person_found_nowhere_is_sent_again_at_once(moved: FakePair) -> N
 
 
 def test_the_next_cycle_sends_it_where_nobody_is_in_a_hurry(moved: FakePair) -> None:
-    run = moved.stack.run("settle", "2", "--not-copied", "--yes", **ONLY_THE_RECORDS)
+    run = moved.stack.run("settle", "2", "--not-copied", "--yes", **NOTHING_BUT_THE_RECORDS)
     assert run.requests == {"GetItem": 1, "BatchGetItem": 2, "UpdateItem": 2, "TransactWriteItems": 1}
     assert moved.stack.run().finished["copied"] == 1
 

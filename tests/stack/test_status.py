@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.faults import FOREVER, Reply, on
-from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter, until
+from tests.stack.pair import GMAIL, NOTHING_BUT_THE_RECORDS, OUTLOOK, FakePair, letter, until
 from tests.stack.terminal import at_a_terminal, read_all
 
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
@@ -53,6 +53,17 @@ def test_status_tells_what_a_cycle_left_and_reads_the_table_only(pair: FakePair)
     assert found["lease"] is None
     assert found["last_good_cycle_age_seconds"] < 60
     assert (pair.source.connections, pair.stack.authority.token_calls()) == (before, calls)
+
+
+def test_it_needs_no_more_settings_than_it_reads(failed: FakePair) -> None:
+    """On a machine where nobody has signed in; what else is wrong is not its concern."""
+    assert status(failed, **NOTHING_BUT_THE_RECORDS)["copied"]["total"] == 2
+    run = failed.stack.run("retry", "2", **NOTHING_BUT_THE_RECORDS)
+    assert (run.exit_code, run.named("retry_finished")[0]["due"]) == (0, 1)
+    run = failed.stack.run("retry", "--now", **NOTHING_BUT_THE_RECORDS)
+    assert (run.exit_code, len(run.named("configuration_invalid")[0]["faults"])) == (78, 6)
+    run = failed.stack.run("status", **NOTHING_BUT_THE_RECORDS, GMAIL_EMAIL="", DYNAMODB_TABLE="")
+    assert (run.exit_code, len(run.named("configuration_invalid")[0]["faults"])) == (78, 2)
 
 
 def test_an_idle_cycle_costs_two_requests_and_keeps_the_forecast(pair: FakePair) -> None:
