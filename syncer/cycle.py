@@ -27,8 +27,18 @@ from syncer.dynamodb_records import partition_key
 from syncer.dynamodb_state import DynamoDBState
 from syncer.errors import SignInRefused
 from syncer.gmail_imap import GmailDialect, GmailMailbox
-from syncer.imap_session import Acquaintance, Dialect, Endpoint, ImapSession
-from syncer.model import EXIT_CONFIG, EXIT_FINDINGS, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Decision, Outcome, Side
+from syncer.imap_session import Acquaintance, Dialect, ImapSession
+from syncer.model import (
+    EXIT_CONFIG,
+    EXIT_FINDINGS,
+    EXIT_NOT_NOW,
+    EXIT_OK,
+    EXIT_SIGN_IN,
+    Decision,
+    Endpoint,
+    Outcome,
+    Side,
+)
 from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
 from syncer.sync_engine import SyncEngine
@@ -255,20 +265,15 @@ class Runner:
         Only for who knows that the records can be used: state comes first.
         Raises Unavailable, Throttled, AuthError, ConfigError.
         """
-        config = self._config
-        where = Endpoint(config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
-        return self._sign_in(where, GmailDialect(), config.gmail_email)
+        return self._sign_in(self._config.endpoint(Side.SOURCE), GmailDialect(), self._config.gmail_email)
 
     def _open_source(self) -> GmailMailbox:
         return GmailMailbox(self.sign_in_to_source(), self._config.gmail_source_folder, self._config.max_message_bytes)
 
     def _make_destination(self) -> OutlookMailbox:
         config = self._config
-        where = Endpoint(
-            config.outlook_imap_host, config.outlook_imap_port, config.imap_timeout_seconds, "OUTLOOK_IMAP_HOST"
-        )
         return OutlookMailbox(
-            lambda: self._sign_in(where, OutlookDialect(), config.outlook_email),
+            lambda: self._sign_in(config.endpoint(Side.DESTINATION), OutlookDialect(), config.outlook_email),
             config.outlook_target_folder,
             create=config.outlook_create_folder,
             mark_seen=config.outlook_mark_seen,

@@ -24,6 +24,18 @@ class Side(StrEnum):
     DESTINATION = "destination"
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect, and how patiently."""
+
+    host: str
+    port: int
+    timeout: float
+    """Longest wait for any one answer, in seconds."""
+    host_setting: str
+    """The setting that names the host, for error texts."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class MessageKey:
     """One message of the source mailbox."""

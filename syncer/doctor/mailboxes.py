@@ -20,7 +20,7 @@ from syncer.doctor.records import WATERMARK_CHECK, Records
 from syncer.doctor.sign_in import SignIn
 from syncer.errors import AuthError, ConfigError, SideError, SignInRefused, StateUnavailable, Throttled
 from syncer.gmail_imap import GmailDialect
-from syncer.imap_session import Dialect, Endpoint, ImapSession, MailboxMissing, Selected
+from syncer.imap_session import Dialect, ImapSession, MailboxMissing, Selected
 from syncer.model import EXIT_CONFIG, EXIT_SIGN_IN, Side
 from syncer.outlook_imap import NotConnected, OutlookDialect
 from syncer.sync_plan import how_to_decide
@@ -105,12 +105,9 @@ class Mailboxes:
         return ok("accepted")
 
     def _session(self, side: Side, token: str) -> ImapSession:
-        config, dialect = self._config, _DIALECTS[side]
-        if side is Side.SOURCE:
-            where = (config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
-            return ImapSession.connect(Endpoint(*where), dialect, config.gmail_email, token, pause=self._pause)
-        where = (config.outlook_imap_host, config.outlook_imap_port, config.imap_timeout_seconds, "OUTLOOK_IMAP_HOST")
-        return ImapSession.connect(Endpoint(*where), dialect, config.outlook_email, token, pause=self._pause)
+        config = self._config
+        user = config.gmail_email if side is Side.SOURCE else config.outlook_email
+        return ImapSession.connect(config.endpoint(side), _DIALECTS[side], user, token, pause=self._pause)
 
     # -- Gmail
 
