@@ -65,9 +65,9 @@ def settle(
         report = runner.settle(doubts, decision)
         to_copy = decision is Decision.NOT_COPIED and report.outcome is Outcome.OK and report.decided
         tried = runner.run() if at_once and to_copy else None
-    what = "recorded as copied" if copied else "to be copied again"
+    what = f"{report.decided} {'recorded as copied' if copied else 'to be copied again'}"
     left = f"; not decided: UID {', '.join(map(str, report.unknown))}" if report.unknown else ""
-    tell(f"settle: {ended(report.outcome)}; {report.decided} {what}{left}")
+    tell(f"settle: {ended(report.outcome)}; {what if report.decided else 'nothing was changed'}{left}")
     sys.exit(retry_exit_code(report, tried))
 
 
