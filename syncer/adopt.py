@@ -23,7 +23,7 @@ from typing import Final
 
 from syncer.cycle_state import EngineSettings, World
 from syncer.errors import ConfigError
-from syncer.leased_work import LeasedWork
+from syncer.leased_work import Comparison
 from syncer.logging_utils import log_event
 from syncer.lookback import begin_look_back
 from syncer.matching import Copies, Group, groups_of
@@ -34,11 +34,9 @@ from syncer.model import (
     Duplicate,
     FailRecord,
     Failure,
-    Fingerprint,
     Identity,
     MessageKey,
     Outcome,
-    SourceMessage,
     Status,
     UidRecord,
     Write,
@@ -75,11 +73,9 @@ class Adoption:
 
     def __init__(self, world: World, settings: EngineSettings, run_id: str, *, since: float = 0.0) -> None:
         """``since``: what arrived earlier is not wanted, as if the first run had begun there; 0: everything is."""
-        self._work = LeasedWork(world, settings, run_id)
+        self._work = Comparison(world, settings, run_id)
         self._world = world
         self._since = since
-        self._messages: dict[MessageKey, SourceMessage] = {}
-        self._headers: dict[MessageKey, Fingerprint] = {}
         self._known: dict[Identity, MessageKey] = {}
         self._settled: set[MessageKey] = set()
         self._failures: dict[MessageKey, FailRecord] = {}
@@ -91,18 +87,16 @@ class Adoption:
 
     def run(self) -> AdoptReport:
         """Rebuild the records, tell how it ended, and return it. Raises nothing that is not a bug."""
-        clock = self._world.clock
-        began = clock.elapsed()
         log_event(logger, logging.INFO, "adopt_started")
         outcome = self._work.do(self._adopt)
         report = AdoptReport(
             outcome=outcome,
-            listed=len(self._messages),
+            listed=len(self._work.messages),
             adopted=self._adopted,
             duplicates=self._duplicates,
             similar=len(self._similar),
-            left_open=len(self._messages) - len(self._settled) + len(self._due) if outcome is Outcome.OK else 0,
-            duration_ms=round((clock.elapsed() - began) * 1000),
+            left_open=len(self._work.messages) - len(self._settled) + len(self._due) if outcome is Outcome.OK else 0,
+            duration_ms=self._work.duration_ms,
             faults=self._work.faults,
         )
         log_event(
@@ -123,23 +117,20 @@ class Adoption:
 
     def _adopt(self) -> None:
         work = self._work
-        work.open_source()
-        for messages in work.list_since(self._since):
-            self._messages |= {message.key: message for message in messages}
-            self._headers |= work.source.headers(messages)
+        work.read_source(self._since)
         written = self._read_records()
         view = work.look(lambda _uidvalidity: 1)
         copies = Copies(view.messages)
         copies.take(r.copy.uid for r in written if r.copy is not None and r.copy.uidvalidity == view.fence.uidvalidity)
         unmatched: list[MessageKey] = []
-        waiting = {key: header for key, header in self._headers.items() if key not in self._settled}
+        waiting = {key: header for key, header in self._work.headers.items() if key not in self._settled}
         for fingerprint, group in groups_of(waiting):
             unmatched += self._match(group, copies.equal(fingerprint), copies, view)
         for key in sorted(unmatched):
-            msgid = self._messages[key].gmail_msgid
+            msgid = self._work.messages[key].gmail_msgid
             if msgid is not None and Identity(msgid) in self._known:
                 continue  # a cycle records it as a duplicate
-            if copies.similar(self._headers[key]):
+            if copies.similar(self._work.headers[key]):
                 self._give_up(key)
             elif key in self._failures:
                 self._try_again(self._failures[key])
@@ -152,9 +143,7 @@ class Adoption:
         Raises ConfigError: a cycle recorded it, which knows more than can be found out here.
         """
         found = self._work.found
-        named = [MessageKey(v, uid) for uids in (found.open, found.failing) for v, its in uids.items() for uid in its]
-        identities = [Identity(m.gmail_msgid) for m in self._messages.values() if m.gmail_msgid is not None]
-        records, self._failures, holders = self._work.records(sorted({*self._messages, *named}), identities)
+        records, self._failures, holders = self._work.known()
         if found.uidvalidity is not None and (records or holders or found.owned):
             raise ConfigError([_KNOWN])
         self._settled |= records.keys()
@@ -171,7 +160,7 @@ class Adoption:
         copies.take(equal)
         limit = self._work.settings.max_message_bytes
         # What a cycle would not fetch is left to it, which records why.
-        wanted = [m for key in group if (m := self._messages[key]).gmail_msgid is not None or 0 < m.size <= limit]
+        wanted = [m for key in group if (m := self._work.messages[key]).gmail_msgid is not None or 0 < m.size <= limit]
         identities = self._work.identities(wanted)
         firsts: dict[Identity, MessageKey] = {}
         for key, (identity, _) in identities.items():
@@ -199,8 +188,8 @@ class Adoption:
             attempt=self._world.new_token(),
             run_id=self._work.run_id,
             claimed_at=now,
-            fingerprint=self._headers[key],
-            internaldate=self._messages[key].internaldate,
+            fingerprint=self._work.headers[key],
+            internaldate=self._work.messages[key].internaldate,
             rfc822_sha256=sha256,
             copied_at=now,
             copy=copy,
@@ -218,7 +207,7 @@ class Adoption:
             updated_at=now,
             next_try_at=now,
             given_up=True,
-            received_at=self._messages[key].received_at,
+            received_at=self._work.messages[key].received_at,
         )
         self._similar.append(key)
         self._add(Failure(record), key)
@@ -254,9 +243,9 @@ class Adoption:
         """Leave the watermark of a mailbox that was dealt with up to here, but for what is open."""
         work = self._work
         newest = work.selected.uidnext - 1
-        still_open = sorted(self._messages.keys() - self._settled)
+        still_open = sorted(self._work.messages.keys() - self._settled)
         # Should UIDVALIDITY change before they are copied, a resync has to reach back to them.
-        oldest = min((self._messages[key].received_at for key in still_open), default=self._since)
+        oldest = min((self._work.messages[key].received_at for key in still_open), default=self._since)
         # What an earlier cycle left open or saw fail, without a copy of anything, was decided upon here.
         progress = Progress(replace(work.found, open={}, failing={}, next_try_at=None, completed_at=None))
         progress.start_anew(work.selected.uidvalidity, newest, since=self._since, upto=newest)

@@ -18,14 +18,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from syncer.cycle_state import EngineSettings, World
-from syncer.leased_work import LeasedWork
+from syncer.leased_work import Comparison
 from syncer.logging_utils import log_event
 from syncer.matching import Copies, Group, groups_of
 from syncer.model import (
     CopyUid,
     DestinationView,
     FailRecord,
-    Fingerprint,
     Identity,
     MessageKey,
     Outcome,
@@ -94,12 +93,10 @@ class Audit:
 
     def __init__(self, world: World, settings: EngineSettings, run_id: str, *, days: float, repair: bool) -> None:
         """``repair``: what is missing is named as open, so that the next cycle copies it."""
-        self._work = LeasedWork(world, settings, run_id)
+        self._work = Comparison(world, settings, run_id)
         self._clock = world.clock
         self._days = days
         self._repair = repair
-        self._messages: dict[MessageKey, SourceMessage] = {}
-        self._headers: dict[MessageKey, Fingerprint] = {}
         self._records: dict[MessageKey, UidRecord] = {}
         self._failures: dict[MessageKey, FailRecord] = {}
         self._holders: dict[Identity, MessageKey] = {}
@@ -108,18 +105,17 @@ class Audit:
 
     def run(self) -> AuditReport:
         """Compare, tell what was found, and return it. Raises nothing that is not a bug."""
-        began = self._clock.elapsed()
         log_event(logger, logging.INFO, "audit_started", days=self._days)
         outcome = self._work.do(self._compare)
         findings = tuple(sorted(self._findings)) if outcome is Outcome.OK else ()
         report = AuditReport(
             outcome=outcome,
-            listed=len(self._messages),
-            copied=sum(self._copied(key) is not None for key in self._messages),
+            listed=len(self._work.messages),
+            copied=sum(self._copied(key) is not None for key in self._work.messages),
             waiting=self._waiting,
             findings=findings,
             can_repair=outcome is Outcome.OK and self._work.watermark.open != self._work.found.open,
-            duration_ms=round((self._clock.elapsed() - began) * 1000),
+            duration_ms=self._work.duration_ms,
             faults=self._work.faults,
         )
         self._tell(report)
@@ -129,10 +125,7 @@ class Audit:
 
     def _compare(self) -> None:
         work = self._work
-        work.open_source()
-        for messages in work.list_since(self._clock.now() - self._days * _DAY):
-            self._messages |= {message.key: message for message in messages}
-            self._headers |= work.source.headers(messages)
+        work.read_source(self._clock.now() - self._days * _DAY)
         self._read_records()
         candidates = self._without_record()
         view = work.look(lambda uidvalidity: 1 if candidates else self._first_copy(uidvalidity))
@@ -141,11 +134,7 @@ class Audit:
         self._judge_missing(candidates, view)
 
     def _read_records(self) -> None:
-        found = self._work.found
-        named = [MessageKey(v, uid) for uids in (found.open, found.failing) for v, its in uids.items() for uid in its]
-        identities = [Identity(m.gmail_msgid) for m in self._messages.values() if m.gmail_msgid is not None]
-        keys = sorted({*self._messages, *named})
-        self._records, self._failures, self._holders = self._work.records(keys, identities)
+        self._records, self._failures, self._holders = self._work.known()
         others = {r.duplicate_of for r in self._records.values() if r.duplicate_of is not None}
         others |= {holder for holder in self._holders.values() if holder not in self._records}
         if others - self._records.keys():
@@ -157,7 +146,7 @@ class Audit:
         found = self._work.found
         still_open = found.open.get(found.uidvalidity or 0, UidSet())
         unknown = []
-        for key, message in self._messages.items():
+        for key, message in self._work.messages.items():
             is_held = Identity(message.gmail_msgid or "") in self._holders
             if key in self._records or key in self._failures or is_held:
                 continue
@@ -173,7 +162,7 @@ class Audit:
         return [message.key for message in unknown if hashes.get(message.key, Identity("")) not in held]
 
     def _first_copy(self, uidvalidity: int) -> int:
-        copies = [copy for key in self._messages if (copy := self._copied(key)) is not None]
+        copies = [copy for key in self._work.messages if (copy := self._copied(key)) is not None]
         return min((copy.uid for copy in copies if copy.uidvalidity == uidvalidity), default=1)
 
     def _record_of(self, key: MessageKey) -> UidRecord | None:
@@ -181,7 +170,7 @@ class Audit:
         record = self._records.get(key)
         if record is not None and record.duplicate_of is None:
             return record
-        message = self._messages.get(key)
+        message = self._work.messages.get(key)
         holder = record.duplicate_of if record is not None else None
         if holder is None and message is not None and message.gmail_msgid is not None:
             holder = self._holders.get(Identity(message.gmail_msgid))
@@ -209,7 +198,7 @@ class Audit:
     def _judge_copied(self, view: DestinationView) -> None:
         there = UidSet(seen.uid for seen in view.messages)
         copies = Copies(view.messages)
-        for fingerprint, group in groups_of(self._headers):
+        for fingerprint, group in groups_of(self._work.headers):
             equal = copies.equal(fingerprint)
             copies.take(equal)
             if len(equal) > len(group):
@@ -234,8 +223,8 @@ class Audit:
     def _of_others(self, group: Group, equal: Sequence[int], uidvalidity: int) -> set[int]:
         """Return the copies that belong to other messages, which left the source; lookalikes, so it is rarely asked."""
         mine = {record.identity for key in group if (record := self._record_of(key)) is not None}
-        lowest = min(key.uid for key in self._messages)
-        absent = UidSet.of_range(lowest, self._work.found.horizon) - UidSet(key.uid for key in self._messages)
+        lowest = min(key.uid for key in self._work.messages)
+        absent = UidSet.of_range(lowest, self._work.found.horizon) - UidSet(key.uid for key in self._work.messages)
         keys = [MessageKey(group[0].uidvalidity, uid) for uid in absent]
         owned: set[int] = set()
         for at in range(0, len(keys), _RECORDS):
@@ -251,14 +240,14 @@ class Audit:
         copies.take(copy.uid for copy in owned if copy.uidvalidity == view.fence.uidvalidity)
         missing: list[SourceMessage] = []
         for key in candidates:
-            fingerprint = self._headers.get(key)
+            fingerprint = self._work.headers.get(key)
             if fingerprint is None:
                 continue  # it left the source meanwhile
             if copies.equal(fingerprint) or copies.similar(fingerprint):
                 self._find(key, What.UNSETTLED, "without a record, and what may be its copy is in the destination")
             else:
                 self._find(key, What.MISSING, "neither a record nor a copy")
-                missing.append(self._messages[key])
+                missing.append(self._work.messages[key])
         found = self._work.found
         if not self._repair or not missing or found.uidvalidity != self._work.selected.uidvalidity:
             return

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from environs import EnvValidationError, FileAwareEnv, ValidationError
 
 from syncer.errors import ConfigError
+from syncer.model import Endpoint, Side
 
 MICROSOFT_AUTHORITY: Final = "https://login.microsoftonline.com"
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -96,6 +97,12 @@ class Config:
     gmail_token_uri: str
     ms_authority: str
     """Without the tenant and without a slash at its end."""
+
+    def endpoint(self, side: Side) -> Endpoint:
+        """Return where a side's mail server is."""
+        if side is Side.SOURCE:
+            return Endpoint(self.gmail_imap_host, self.gmail_imap_port, self.imap_timeout_seconds, "GMAIL_IMAP_HOST")
+        return Endpoint(self.outlook_imap_host, self.outlook_imap_port, self.imap_timeout_seconds, "OUTLOOK_IMAP_HOST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +371,22 @@ def load(*, env_file: Path | None = None, environ: Mapping[str, str] | None = No
     return found.config
 
 
+def load_part(
+    names: Collection[str],
+    *,
+    optional: Collection[str] = (),
+    env_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read all settings, but demand and check these alone: for a command that reads no others; see ``load_some``.
+
+    Of the rest, what is wrong or missing is as if nobody had set it; an ``optional`` one that is missing is empty.
+    Raises ConfigError: one of ``names`` is wrong.
+    """
+    load_some(names, optional=optional, env_file=env_file, environ=environ)
+    return inspect(env_file=env_file, environ=environ).config
+
+
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """The settings as far as they can be used."""
@@ -410,6 +433,8 @@ class TableConfig:
 
 
 TABLE_SETTINGS: Final = ("AWS_REGION", "DYNAMODB_TABLE", "AWS_ENDPOINT_URL", "LOG_LEVEL")
+RECORDS_SETTINGS: Final = ("GMAIL_EMAIL", "OUTLOOK_EMAIL", *TABLE_SETTINGS)
+"""What it takes to read the records of two accounts."""
 
 
 def load_table(*, env_file: Path | None = None, environ: Mapping[str, str] | None = None) -> TableConfig:

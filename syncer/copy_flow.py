@@ -70,6 +70,8 @@ MAX_WRITES: Final = 33
 """Writes in one commit that are no claims: each is at most three of the hundred actions that a transaction may have."""
 MAX_CLAIMS: Final = 49
 """In one commit, less what else is written: each is two of its actions, and the watermark is one."""
+MAX_APPENDING: Final = 512
+"""Claimed and not answered: that has to end before a cycle does, and is in doubt where a connection is cut."""
 MAX_CONFIRMATIONS: Final = 100
 MAX_EVENTS: Final = MAX_CLAIMS
 """Taken at a time, before the next commit may start: bodies that fill it, if they are there."""
@@ -289,7 +291,7 @@ class CopyFlow:
         writes = self._parts.ledger.take(MAX_WRITES)
         claimed: list[Item] = []
         if not self._stopping():
-            room = MAX_CLAIMS - (3 * len(writes) + 1) // 2
+            room = min(MAX_CLAIMS - (3 * len(writes) + 1) // 2, MAX_APPENDING - len(self._appending))
             for _ in range(self._parts.pace.take(max(0, min(len(self._ready), room)))):
                 item = self._ready.popleft()
                 claimed.append(item)

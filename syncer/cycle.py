@@ -28,8 +28,18 @@ from syncer.dynamodb_records import partition_key
 from syncer.dynamodb_state import DynamoDBState
 from syncer.errors import SignInRefused
 from syncer.gmail_imap import GmailDialect, GmailMailbox
-from syncer.imap_session import ADVERTISED, Acquaintance, Dialect, Endpoint, ImapSession
-from syncer.model import EXIT_CONFIG, EXIT_FINDINGS, EXIT_NOT_NOW, EXIT_OK, EXIT_SIGN_IN, Outcome, Side
+from syncer.imap_session import ADVERTISED, Acquaintance, Dialect, ImapSession
+from syncer.model import (
+    EXIT_CONFIG,
+    EXIT_FINDINGS,
+    EXIT_NOT_NOW,
+    EXIT_OK,
+    EXIT_SIGN_IN,
+    Decision,
+    Endpoint,
+    Outcome,
+    Side,
+)
 from syncer.outlook_imap import OutlookDialect, OutlookMailbox
 from syncer.ports import Clock, StopSignal
 from syncer.sync_engine import SyncEngine
@@ -39,6 +49,7 @@ if TYPE_CHECKING:  # a schedule starts cycles all day long: it does not pay for 
     from syncer.adopt import AdoptReport
     from syncer.audit import AuditReport
     from syncer.backfill import BackfillReport
+    from syncer.decision import Doubts, SettleReport
     from syncer.retry import RetryReport
     from syncer.status import Status
 
@@ -57,7 +68,7 @@ def exit_code(summary: Summary) -> int:
     return EXIT_CONFIG if summary.faults else _EXIT_CODES.get(summary.outcome, EXIT_NOT_NOW)
 
 
-def work_exit_code(report: AuditReport | AdoptReport | BackfillReport | RetryReport) -> int:
+def work_exit_code(report: AuditReport | AdoptReport | BackfillReport | RetryReport | SettleReport) -> int:
     """Return the exit code of work that a person asked for: that another run holds the lease is no success of it."""
     if report.faults:
         return EXIT_CONFIG
@@ -66,8 +77,8 @@ def work_exit_code(report: AuditReport | AdoptReport | BackfillReport | RetryRep
     return EXIT_SIGN_IN if report.outcome is Outcome.AUTH_FAILED else EXIT_NOT_NOW
 
 
-def retry_exit_code(report: RetryReport, tried: Summary | None = None) -> int:
-    """Return the exit code of a retry, and of the cycle that tried at once, if one was run."""
+def retry_exit_code(report: RetryReport | SettleReport, tried: Summary | None = None) -> int:
+    """Return the exit code of work about UIDs that a person named, and of the cycle that followed, if one was run."""
     if report.outcome is not Outcome.OK:
         return work_exit_code(report)
     if report.unknown:
@@ -164,7 +175,7 @@ class Runner:
             with self._run_id() as run_id:
                 return SyncEngine(self._world(on_progress), _engine_settings(self._config), run_id).run()
 
-        last = _start_of(until) if until is not None else time.time()
+        last = _start_of(until) if until is not None else self._clock.now()
         with self._run_id() as run_id:
             work = Backfill(
                 self._world(self._on_progress),
@@ -184,6 +195,19 @@ class Runner:
         with self._run_id() as run_id:
             return Retry(self._world(), _engine_settings(self._config), run_id, uids=uids).run()
 
+    def doubts(self, uids: Collection[int], *, uidvalidity: int | None = None) -> Doubts:
+        """Return what is known of messages in doubt; see ``look_up``. Raises StateUnavailable, LeaseHeld."""
+        from syncer.decision import look_up
+
+        return look_up(self._state(), uids, self._clock.now(), uidvalidity=uidvalidity)
+
+    def settle(self, doubts: Doubts, decision: Decision) -> SettleReport:
+        """Have what is in doubt decided as a person says who saw ``doubts``."""
+        from syncer.decision import Settlement
+
+        with self._run_id() as run_id:
+            return Settlement(self._world(), _engine_settings(self._config), run_id, doubts, decision).run()
+
     def status(self) -> Status:
         """Return how things stand, from the records alone; safe beside a cycle.
 
@@ -191,7 +215,7 @@ class Runner:
         """
         from syncer.status import gather
 
-        return gather(self._state(), time.time())
+        return gather(self._state(), self._clock.now())
 
     @contextmanager
     def _run_id(self) -> Iterator[str]:
@@ -245,20 +269,15 @@ class Runner:
         Only for who knows that the records can be used: state comes first.
         Raises Unavailable, Throttled, AuthError, ConfigError.
         """
-        config = self._config
-        where = Endpoint(config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
-        return self._sign_in(where, GmailDialect(), config.gmail_email)
+        return self._sign_in(self._config.endpoint(Side.SOURCE), GmailDialect(), self._config.gmail_email)
 
     def _open_source(self) -> GmailMailbox:
         return GmailMailbox(self.sign_in_to_source(), self._config.gmail_source_folder, self._config.max_message_bytes)
 
     def _make_destination(self) -> OutlookMailbox:
         config = self._config
-        where = Endpoint(
-            config.outlook_imap_host, config.outlook_imap_port, config.imap_timeout_seconds, "OUTLOOK_IMAP_HOST"
-        )
         return OutlookMailbox(
-            lambda: self._sign_in(where, OutlookDialect(), config.outlook_email),
+            lambda: self._sign_in(config.endpoint(Side.DESTINATION), OutlookDialect(), config.outlook_email),
             config.outlook_target_folder,
             create=config.outlook_create_folder,
             mark_seen=config.outlook_mark_seen,

@@ -26,6 +26,7 @@ from typing import Any, Final
 from syncer.errors import StateUnavailable
 from syncer.model import (
     CopyUid,
+    Decision,
     FailRecord,
     Fence,
     Fetched,
@@ -88,6 +89,9 @@ UID_OPTIONAL: Final = (
     "internaldate",
     "rfc822_sha256",
     "not_found_at",
+    "unclear",
+    "decision",
+    "decided_at",
     "copied_at",
     "destination_uidvalidity",
     "destination_uid",
@@ -197,6 +201,8 @@ def uid_item(record: UidRecord, ttl: int | None = None) -> Item:
         "run_id": text(record.run_id),
         "internaldate": text(record.internaldate),
         "rfc822_sha256": text(record.rfc822_sha256),
+        "unclear": text(record.unclear),
+        "decision": text(record.decision or ""),
     }
     if record.claimed_at:
         item["claimed_at"] = moment(record.claimed_at)
@@ -211,6 +217,8 @@ def uid_item(record: UidRecord, ttl: int | None = None) -> Item:
         item["fp_subject"] = text(record.fingerprint.subject)
     if record.not_found_at is not None:
         item["not_found_at"] = moment(record.not_found_at)
+    if record.decided_at is not None:
+        item["decided_at"] = moment(record.decided_at)
     if record.copied_at is not None:
         item["copied_at"] = moment(record.copied_at)
     if record.copy is not None:
@@ -358,6 +366,9 @@ def uid_record_of(item: Item) -> UidRecord:
             internaldate=_text_of(item, "internaldate"),
             rfc822_sha256=_text_of(item, "rfc822_sha256"),
             not_found_at=_moment_or_none(item, "not_found_at"),
+            unclear=_text_of(item, "unclear"),
+            decision=Decision(item["decision"]["S"]) if "decision" in item else None,
+            decided_at=_moment_or_none(item, "decided_at"),
             copied_at=_moment_or_none(item, "copied_at"),
             copy=CopyUid(_whole(item, "destination_uidvalidity"), _whole(item, "destination_uid"))
             if "destination_uid" in item

@@ -37,6 +37,8 @@ from syncer.dynamodb_records import (
 from syncer.model import (
     Claim,
     Confirmation,
+    Decided,
+    Decision,
     Duplicate,
     Failure,
     MessageKey,
@@ -44,6 +46,7 @@ from syncer.model import (
     Reclaim,
     Status,
     Unclaim,
+    Unclear,
     Write,
 )
 from syncer.model import UidRecord as Record
@@ -140,23 +143,40 @@ class Partition:
             mine = MY_CLAIM.replace(":attempt", ":old_attempt")
             return [self._update(uid_sk(write.record.key), mine, values, update)]
         if isinstance(write, NotFound):
-            update = "SET #not_found_at = if_not_exists(#not_found_at, :at)"
+            update = "SET #not_found_at = if_not_exists(#not_found_at, :at) REMOVE #unclear"
             values = {":at": moment(write.at), **_mine(write.attempt)}
             return [self._update(uid_sk(write.key), MY_CLAIM, values, update)]
+        if isinstance(write, Unclear):
+            values = {":reason": text(write.reason), **_mine(write.attempt)}
+            return [self._update(uid_sk(write.key), MY_CLAIM, values, "SET #unclear = :reason")]
+        if isinstance(write, Decided):
+            return self._decided(write)
         return self._unclaim(write)
 
     def confirmation(self, confirmed: Confirmation) -> list[Action]:
         """Return what makes a claim DONE, and removes the FAIL record if there is one."""
-        done = {
-            "status": text(Status.DONE),
-            "copied_at": moment(confirmed.copied_at),
-            "ttl": number(self._ttl(confirmed.copied_at, self.uid_ttl_days)),
-            **(copy_item(confirmed.copy) if confirmed.copy else {}),
-        }
-        update, values = assignments(done)
-        actions = [self._update(uid_sk(confirmed.key), MY_CLAIM, {**values, **_mine(confirmed.attempt)}, update)]
-        if confirmed.had_failed:
-            actions.append({"Delete": {"TableName": self.table, "Key": self.address(fail_sk(confirmed.key))}})
+        done = {**self._done(confirmed.copied_at), **(copy_item(confirmed.copy) if confirmed.copy else {})}
+        return self._ended(confirmed.key, confirmed.attempt, done, had_failed=confirmed.had_failed)
+
+    def _decided(self, write: Decided) -> list[Action]:
+        is_copied = write.decision is Decision.COPIED
+        said = {"decision": text(write.decision), "decided_at": moment(write.at)}
+        return self._ended(
+            write.key,
+            write.attempt,
+            said | (self._done(write.at) if is_copied else {}),
+            had_failed=is_copied and write.had_failed,
+        )
+
+    def _done(self, at: float) -> dict[str, Any]:
+        ttl = self._ttl(at, self.uid_ttl_days)
+        return {"status": text(Status.DONE), "copied_at": moment(at), "ttl": number(ttl)}
+
+    def _ended(self, key: MessageKey, attempt: str, attributes: Item, *, had_failed: bool) -> list[Action]:
+        update, values = assignments(attributes)
+        actions = [self._update(uid_sk(key), MY_CLAIM, {**values, **_mine(attempt)}, update)]
+        if had_failed:
+            actions.append({"Delete": {"TableName": self.table, "Key": self.address(fail_sk(key))}})
         return actions
 
     def _claim(self, record: Record) -> list[Action]:
@@ -219,8 +239,12 @@ def left_to_do(write: Write, reasons: Sequence[Reason]) -> Write | Lost | None:
     if isinstance(write, Duplicate):
         settled = record is not None and record.status is Status.DONE and record.duplicate_of == write.duplicate_of
         return None if settled else Lost(_holder(record))
-    if isinstance(write, NotFound):
+    if isinstance(write, NotFound | Unclear):
         return Lost(_holder(record))
+    if isinstance(write, Decided):
+        # Meanwhile the answer came, of a run that was thought dead: that is what the person said, or knows better.
+        is_done = record is not None and record.status is Status.DONE and record.attempt == write.attempt
+        return None if is_done and write.decision is Decision.COPIED else Lost(_holder(record))
     # Only a write of ours takes a PENDING record away: that it is gone means that it was given back.
     given_back = first.failed and record is None
     if isinstance(write, Failure):

@@ -15,25 +15,13 @@ from typing import Final
 from syncer.errors import Unavailable
 from syncer.imap_allow_list import check_allowed
 from syncer.imap_client import CUT, ConnectionLost, ImapClient
-from syncer.model import Side
+from syncer.model import Endpoint, Side
 
 CONNECT_TIMEOUT: Final = 15.0
 ADVERTISED: Final = ("IMAP4REV1", "SASL-IR", "AUTH=XOAUTH2")
 """What both providers are documented to offer before the sign-in (PROVIDERS 3): they need not be asked first."""
 _ATTEMPTS: Final = 3
 _FIRST_PAUSE: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to connect, and how patiently."""
-
-    host: str
-    port: int
-    timeout: float
-    """Longest wait for any one answer, in seconds."""
-    host_setting: str
-    """The setting that names the host, for error texts."""
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ from syncer.errors import (
     Unavailable,
 )
 from syncer.imap_client import ANSWER_LIMIT, LITERAL_LIMIT, ConnectionLost, Idling, ImapClient, Reply, Sink
-from syncer.imap_connect import ADVERTISED, Acquaintance, Endpoint, connect
+from syncer.imap_connect import ADVERTISED, Acquaintance, connect
 from syncer.imap_responses import MAX_LINE, Parts
 from syncer.imap_utils import (
     encode_mailbox_name,
@@ -43,10 +43,10 @@ from syncer.imap_utils import (
     response_code,
     safe_text,
 )
-from syncer.model import Side
+from syncer.model import Endpoint, Side
 from syncer.uid_set import MAX_UID, UidSet
 
-__all__ = ["ADVERTISED", "Acquaintance", "Dialect", "Endpoint", "ImapSession", "MailboxMissing", "Selected"]
+__all__ = ["ADVERTISED", "Acquaintance", "Dialect", "ImapSession", "MailboxMissing", "Selected"]
 
 _T = TypeVar("_T")
 

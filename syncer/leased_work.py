@@ -1,4 +1,4 @@
-"""Work beside the cycles, under their lease: what ``audit`` and ``adopt`` have in common.
+"""Work beside the cycles, under their lease: what ``audit``, ``adopt``, ``retry``, ``backfill``, ``settle`` share.
 
 The lease first, as in a cycle, and for the same reason; then both mailboxes, for reading. Whatever
 happens, the mailboxes are closed and the lease is released, with the watermark that the work leaves
@@ -22,6 +22,7 @@ from syncer.logging_utils import log_event
 from syncer.model import (
     DestinationView,
     FailRecord,
+    Fingerprint,
     Identity,
     MessageKey,
     Outcome,
@@ -209,3 +210,38 @@ class LeasedWork:
         """Read what is known. Raises StateUnavailable."""
         loaded = self.world.store.load(keys, identities)
         return dict(loaded.records), dict(loaded.failures), dict(loaded.holders)
+
+
+class Comparison(LeasedWork):
+    """Work that holds the source against what is known of it: how ``audit`` and ``adopt`` begin, and their time."""
+
+    def __init__(self, world: World, settings: EngineSettings, run_id: str) -> None:
+        """See ``LeasedWork``; the time counts from now."""
+        super().__init__(world, settings, run_id)
+        self.messages: dict[MessageKey, SourceMessage] = {}
+        """What was listed so far."""
+        self.headers: dict[MessageKey, Fingerprint] = {}
+        """Of these, but for what left the source meanwhile."""
+        self._began = world.clock.elapsed()
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it has taken so far."""
+        return round((self.world.clock.elapsed() - self._began) * 1000)
+
+    def read_source(self, since: float) -> None:
+        """Open the source, and read what arrived at ``since`` or later (0: everything) with its header fields.
+
+        Raises Unavailable, Throttled, AuthError, ConfigError, LeaseLost, StateUnavailable, Stopped.
+        """
+        self.open_source()
+        for messages in self.list_since(since):
+            self.messages |= {message.key: message for message in messages}
+            self.headers |= self.source.headers(messages)
+
+    def known(self) -> tuple[dict[MessageKey, UidRecord], dict[MessageKey, FailRecord], dict[Identity, MessageKey]]:
+        """Read what is known of the messages, and of those that the watermark names. Raises StateUnavailable."""
+        found = self.found
+        named = [MessageKey(v, uid) for uids in (found.open, found.failing) for v, its in uids.items() for uid in its]
+        identities = [Identity(m.gmail_msgid) for m in self.messages.values() if m.gmail_msgid is not None]
+        return self.records(sorted({*self.messages, *named}), identities)

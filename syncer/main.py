@@ -28,6 +28,7 @@ _MODULES: Final = {
     "doctor": "doctor",
     "status": "status",
     "retry": "catching_up",
+    "settle": "settle",
     "backfill": "catching_up",
     "audit": "records",
     "adopt": "records",
@@ -63,7 +64,7 @@ def cli() -> None:
     \b
     Exit codes: 0 the cycle completed; 75 not now, try again later; 77 a person must
     sign in again; 78 settings are wrong; 70 a bug; 1 audit found something,
-    or retry did not find the UID.
+    or retry or settle did not find the UID.
     """
 
 

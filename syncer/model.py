@@ -24,6 +24,18 @@ class Side(StrEnum):
     DESTINATION = "destination"
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect, and how patiently."""
+
+    host: str
+    port: int
+    timeout: float
+    """Longest wait for any one answer, in seconds."""
+    host_setting: str
+    """The setting that names the host, for error texts."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class MessageKey:
     """One message of the source mailbox."""
@@ -107,6 +119,13 @@ class Status(StrEnum):
     DONE = "DONE"
 
 
+class Decision(StrEnum):
+    """What a person said of a message in doubt."""
+
+    COPIED = "copied"
+    NOT_COPIED = "not_copied"
+
+
 @dataclass(frozen=True, slots=True)
 class UidRecord:
     """What is known of one message that was claimed: the ``UID#`` record."""
@@ -124,6 +143,11 @@ class UidRecord:
     rfc822_sha256: str = ""
     not_found_at: float | None = None
     """When a look for the copy first found nothing."""
+    unclear: str = ""
+    """Why the last look could not tell whether the copy is there: only a person can decide. Empty if looks can."""
+    decision: Decision | None = None
+    """What a person said of this attempt; the next one begins without it."""
+    decided_at: float | None = None
     copied_at: float | None = None
     copy: CopyUid | None = None
     duplicate_of: MessageKey | None = None
@@ -297,6 +321,27 @@ class NotFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Unclear:
+    """Write: a look could not tell whether the copy is there; ``reason`` says why, to a person."""
+
+    key: MessageKey
+    attempt: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Write: a person said whether the copy is there. If it is, PENDING becomes DONE; else it is appended again."""
+
+    key: MessageKey
+    attempt: str
+    decision: Decision
+    at: float
+    had_failed: bool = False
+    """There is a FAIL record to remove, if the copy is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Duplicate:
     """Write: settled without a copy, because ``duplicate_of`` already is the copy's record."""
 
@@ -323,7 +368,7 @@ class Failure:
     unclaim: Unclaim | None = None
 
 
-Write = Claim | Reclaim | NotFound | Duplicate | Unclaim | Failure
+Write = Claim | Reclaim | NotFound | Unclear | Decided | Duplicate | Unclaim | Failure
 
 
 @dataclass(frozen=True, slots=True)

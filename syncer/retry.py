@@ -2,7 +2,7 @@
 
 Nothing is copied here and no mailbox is contacted; the next cycle tries them. What was given up gets
 its MAX_ATTEMPTS anew. A message in doubt is left to the cycles, which look for its copy: to try it
-again without a look could make a second one.
+again without a look could make a second one. What no look can tell is decided by a person (``decision``).
 
 Each record and its place in the watermark are written in one transaction, under the lease.
 """
@@ -99,7 +99,9 @@ class Retry:
             return "the source was numbered anew since: its UID names nothing any more"
         if claim is None:
             return ""
-        return "in doubt: every cycle looks for its copy" if claim.status is Status.PENDING else "copied since"
+        if claim.status is not Status.PENDING:
+            return "copied since"
+        return "in doubt: cycles look for its copy, or syncer settle decides"
 
     def _skip(self, record: FailRecord, reason: str) -> None:
         self._skipped += 1

@@ -14,7 +14,7 @@ from syncer.copy_flow import CopyFlow
 from syncer.copy_job import Item, Job
 from syncer.cycle_state import NOT_THERE, CycleState, EngineSettings, World
 from syncer.logging_utils import log_event
-from syncer.model import Confirmation, MessageKey, NotFound, SourceMessage, UidRecord, Unclaim, Write
+from syncer.model import Confirmation, Decision, MessageKey, NotFound, SourceMessage, UidRecord, Unclaim, Unclear, Write
 from syncer.ports import Destination, Store
 from syncer.sync_plan import (
     AppendAgain,
@@ -22,6 +22,7 @@ from syncer.sync_plan import (
     NothingYet,
     Undecided,
     first_uid_to_look_at,
+    how_to_decide,
     settle_in_doubt,
 )
 
@@ -63,7 +64,9 @@ def settle_what_is_in_doubt(
             _no_doubt(cycle, record.key)
             jobs += _append_again(cycle, record, there, world.clock.elapsed())
         else:
-            if isinstance(verdict, NothingYet) and verdict.first:
+            if isinstance(verdict, Undecided) and verdict.reason != record.unclear:
+                writes.append(Unclear(record.key, record.attempt, verdict.reason))
+            if isinstance(verdict, NothingYet) and (verdict.first or record.unclear):
                 writes.append(NotFound(record.key, record.attempt, now))
             flow.likeness.keep_apart(record.key, record.fingerprint)
             _stay_in_doubt(cycle, record, verdict)
@@ -93,7 +96,8 @@ def _confirm_found(store: Store, cycle: CycleState, found: Sequence[Confirmation
 def _append_again(
     cycle: CycleState, record: UidRecord, there: Mapping[MessageKey, SourceMessage], elapsed: float
 ) -> list[Job]:
-    _log_settled(record.key, "not in the destination: to be appended again")
+    said = "a person said that it is " if record.decision is Decision.NOT_COPIED else ""
+    _log_settled(record.key, f"{said}not in the destination: to be appended again")
     failure = cycle.failures.get(record.key)
     if record.key in there:
         return [Job(there[record.key], failure, reclaim=record)]
@@ -111,7 +115,9 @@ def _append_again(
 
 def _stay_in_doubt(cycle: CycleState, record: UidRecord, verdict: NothingYet | Undecided) -> None:
     cycle.tally.in_doubt += 1
-    reason = verdict.reason if isinstance(verdict, Undecided) else "no copy in the destination so far"
+    reason, remedy = "no copy in the destination so far", None
+    if isinstance(verdict, Undecided):
+        reason, remedy = verdict.reason, how_to_decide([record.key.uid])
     log_event(
         logger,
         logging.WARNING,
@@ -120,6 +126,7 @@ def _stay_in_doubt(cycle: CycleState, record: UidRecord, verdict: NothingYet | U
         uid=record.key.uid,
         rfc822_sha256=record.rfc822_sha256,
         reason=reason,
+        remedy=remedy,
     )
 
 

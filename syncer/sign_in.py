@@ -24,10 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from syncer.config import load_some
+from syncer.config import Config, load_part
 from syncer.errors import AuthError, SideError, SignInRefused
-from syncer.imap_session import Endpoint
-from syncer.model import Side
+from syncer.model import Endpoint, Side
 
 STORE_SETTINGS: Final = ("TOKENS_FILE", "TOKENS_SECRET_ID", "AWS_REGION", "AWS_ENDPOINT_URL", "LOG_LEVEL")
 GMAIL_SETTINGS: Final = (
@@ -71,52 +70,43 @@ class SignInConfig:
 
 def load_gmail(env_file: Path, environ: Mapping[str, str] | None = None) -> SignInConfig:
     """Read what signing in to Gmail needs; tokens, AWS and the other side may still be missing. Raises ConfigError."""
-    values = _load(GMAIL_SETTINGS, env_file, environ)
+    config = _load(GMAIL_SETTINGS, env_file, environ)
     return SignInConfig(
         side=Side.SOURCE,
-        email=values["gmail_email"],
-        client_id=values["gmail_client_id"] or "",
-        client_secret=values["gmail_client_secret"] or "",
-        refresh_token=values["gmail_refresh_token"] or "",
-        imap=Endpoint(
-            values["gmail_imap_host"], values["gmail_imap_port"], values["imap_timeout_seconds"], "GMAIL_IMAP_HOST"
-        ),
+        email=config.gmail_email,
+        client_id=config.gmail_client_id or "",
+        client_secret=config.gmail_client_secret or "",
+        refresh_token=config.gmail_refresh_token or "",
         mailbox="INBOX",
-        auth_uri=values["gmail_auth_uri"],
-        token_uri=values["gmail_token_uri"],
-        **_store_values(values),
+        auth_uri=config.gmail_auth_uri,
+        token_uri=config.gmail_token_uri,
+        **_shared(config, Side.SOURCE),
     )
 
 
 def load_outlook(env_file: Path, environ: Mapping[str, str] | None = None) -> SignInConfig:
     """Read what signing in to Outlook.com needs; see ``load_gmail``. Raises ConfigError."""
-    values = _load(OUTLOOK_SETTINGS, env_file, environ)
+    config = _load(OUTLOOK_SETTINGS, env_file, environ)
     return SignInConfig(
         side=Side.DESTINATION,
-        email=values["outlook_email"],
-        client_id=values["ms_client_id"] or "",
-        client_secret=values["ms_client_secret"] or "",
-        refresh_token=values["ms_refresh_token"] or "",
-        imap=Endpoint(
-            values["outlook_imap_host"],
-            values["outlook_imap_port"],
-            values["imap_timeout_seconds"],
-            "OUTLOOK_IMAP_HOST",
-        ),
-        mailbox=values["outlook_target_folder"],
-        authority=values["ms_authority"],
-        tenant=values["ms_tenant"],
-        **_store_values(values),
+        email=config.outlook_email,
+        client_id=config.ms_client_id or "",
+        client_secret=config.ms_client_secret or "",
+        refresh_token=config.ms_refresh_token or "",
+        mailbox=config.outlook_target_folder,
+        authority=config.ms_authority,
+        tenant=config.ms_tenant,
+        **_shared(config, Side.DESTINATION),
     )
 
 
-def _load(names: Collection[str], env_file: Path, environ: Mapping[str, str] | None) -> dict[str, Any]:
-    return load_some(names, optional=("AWS_REGION",), env_file=env_file, environ=environ)
+def _load(names: Collection[str], env_file: Path, environ: Mapping[str, str] | None) -> Config:
+    return load_part(names, optional=("AWS_REGION",), env_file=env_file, environ=environ)
 
 
-def _store_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = {name.lower(): values[name.lower()] for name in STORE_SETTINGS}
-    return {**chosen, "aws_region": chosen["aws_region"] or ""}
+def _shared(config: Config, side: Side) -> dict[str, Any]:
+    """Return what both sides' sign-ins read alike."""
+    return {name.lower(): getattr(config, name.lower()) for name in STORE_SETTINGS} | {"imap": config.endpoint(side)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,11 @@ class Status:
         return sum(count for day, count in self.standing.watermark.copied_days.items() if day in wanted)
 
     @property
+    def undecided(self) -> tuple[UidRecord, ...]:
+        """Return those in doubt that only a person can decide."""
+        return tuple(record for record in self.in_doubt if record.unclear and record.decision is None)
+
+    @property
     def holds(self) -> dict[Side, float]:
         """Return until when each side is left alone, as it asked."""
         return {side: until for side, until in self.standing.watermark.not_before.items() if until > self.now}
@@ -111,6 +116,8 @@ def as_json(status: Status) -> dict[str, Any]:
                 **_key(record.key),
                 "claimed_at": iso(record.claimed_at),
                 "age_seconds": age(record.claimed_at, status.now),
+                "reason": record.unclear or None,
+                "decision": record.decision,
             }
             for record in status.in_doubt
         ],

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.forecast import WARN_DAYS
-from syncer.model import FailRecord, Side
+from syncer.model import Decision, FailRecord, Side
 from syncer.status import WEEK_DAYS, Status, iso
 
 MOST_ROWS: Final = 20
 """Messages that a screen lists; ``--json`` has them all."""
+_MOST_NAMED: Final = 5
 _NAMES: Final = {Side.SOURCE: "Gmail", Side.DESTINATION: "Outlook.com"}
 _HOUR: Final = 3600.0
 
@@ -84,9 +85,14 @@ def messages(found: Status) -> list[tuple[str, str, str, str, str]]:
     for record in found.failing:
         pause = record.next_try_at - found.now
         rows.append(_failed(record, "failing", f"in {span(pause)}" if pause > 0 else "next cycle"))
-    for claimed in found.in_doubt:
-        why = f"sent {span(found.now - claimed.claimed_at)} ago, no answer: its copy is looked for"
-        rows.append((str(claimed.key.uid), "in doubt", "", "next cycle", why))
+    undecided = set(found.undecided)
+    for claimed in sorted(found.in_doubt, key=lambda record: record not in undecided):
+        why = f"sent {span(found.now - claimed.claimed_at)} ago, no answer: "
+        if claimed.decision is Decision.NOT_COPIED:
+            why += "it is sent again, as you said that it is not there"
+        else:
+            why += claimed.unclear or "its copy is looked for"
+        rows.append((str(claimed.key.uid), "in doubt", "", "you decide" if claimed in undecided else "next cycle", why))
     return rows
 
 
@@ -101,6 +107,11 @@ def hints(found: Status) -> Iterator[str]:
         yield f"and {more:,} more messages: syncer status --json has them all"
     if found.given_up:
         yield "to try what was given up again: syncer retry"
+    if undecided := found.undecided:
+        named = " ".join(str(record.key.uid) for record in undecided[:_MOST_NAMED])
+        yield f"what you decide: look in every folder of Outlook.com for UID {named}, by date and time of arrival"
+        yield f"if it is there: syncer settle {named} --copied"
+        yield f"if it is nowhere: syncer settle {named} --not-copied"
 
 
 def span(seconds: float) -> str:

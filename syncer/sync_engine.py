@@ -183,7 +183,9 @@ class SyncEngine:
         Raises ConfigError: a mailbox was changed, and the records cannot follow.
         """
         now = self._settings
-        faults = mailbox_faults(cycle.found, now.source_mailbox, now.destination_mailbox, len(cycle.pending))
+        # What a person said is not there need not be looked for where it was sent.
+        in_doubt = sum(record.decision is None for record in cycle.pending.values())
+        faults = mailbox_faults(cycle.found, now.source_mailbox, now.destination_mailbox, in_doubt)
         if faults:
             raise ConfigError(faults)
         cycle.progress.name_mailboxes(now.source_mailbox, now.destination_mailbox)

@@ -5,7 +5,8 @@
                       PENDING --no tagged answer--> PENDING        in doubt: the copy may be there
     in doubt: look --found--> DONE
                    --not found, twice, IN_DOUBT_SETTLE_SECONDS apart--> appended again under the same claim
-                   --cannot be decided--> stays in doubt, and is reported
+                   --cannot be decided--> stays in doubt, and is reported, until a person says what is true:
+                       it is there --> DONE          it is not, and the next look does not find it --> appended again
 
 The order is claim, APPEND, confirm, and every crash falls between two of them: before the claim
 nothing has happened; after it the record says where to look. A message is never appended unless
@@ -35,6 +36,7 @@ from syncer.fingerprint import is_placeholder
 from syncer.model import (
     CopySeen,
     CopyUid,
+    Decision,
     DestinationView,
     FailRecord,
     Fingerprint,
@@ -55,6 +57,7 @@ SUSPICIOUS_REFUSALS: Final = 8
 _PATIENT_OUTAGES: Final = 2
 _OUTAGE_PAUSE: Final = 300.0
 _LONGEST_OUTAGE_PAUSE: Final = 1800.0
+_MOST_NAMED: Final = 5
 
 
 class Step(Enum):
@@ -161,7 +164,8 @@ def mailbox_faults(found: Watermark, source: str, destination: str, in_doubt: in
     if in_doubt and found.destination_mailbox and moved:
         faults.append(
             f"OUTLOOK_TARGET_FOLDER was {found.destination_mailbox!r} and is now {destination!r}, but"
-            f" {in_doubt} messages are in doubt in the first: set it back until in_doubt is 0"
+            f" {in_doubt} messages are in doubt in the first: set it back until in_doubt is 0, or decide them yourself"
+            " (syncer status lists them, syncer settle --help says how)"
         )
     return faults
 
@@ -201,7 +205,7 @@ class NothingYet:
 
 @dataclass(frozen=True, slots=True)
 class AppendAgain:
-    """No copy, twice, long enough apart."""
+    """No copy, twice, long enough apart; or once, and a person says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +216,16 @@ class Undecided:
 
 
 Verdict = Found | NothingYet | AppendAgain | Undecided
+
+
+def how_to_decide(uids: Sequence[int]) -> str:
+    """Return what a person does about messages of which nobody else can tell, or about the first few of them."""
+    named = " ".join(map(str, uids[:_MOST_NAMED]))
+    them = "it" if len(uids) == 1 else "them"
+    return (
+        f"look for {them} in Outlook.com, in every folder, then: syncer settle {named} --copied"
+        f" (there), or syncer settle {named} --not-copied (nowhere)"
+    )
 
 
 def first_uid_to_look_at(pending: Sequence[UidRecord], uidvalidity: int) -> int:
@@ -265,6 +279,8 @@ def _without_copy(
     now: float,
     settle_seconds: float,
 ) -> Verdict:
+    if record.decision is Decision.NOT_COPIED:
+        return AppendAgain()
     fence = record.fence
     if fence is None or record.fingerprint is None:
         return Undecided("the record does not tell where to look")

@@ -16,6 +16,8 @@ from syncer.model import (
     Claim,
     CommitResult,
     Confirmation,
+    Decided,
+    Decision,
     Duplicate,
     FailRecord,
     Failure,
@@ -29,6 +31,7 @@ from syncer.model import (
     Status,
     UidRecord,
     Unclaim,
+    Unclear,
     Watermark,
     Write,
 )
@@ -175,11 +178,11 @@ class MemoryState:
                 return
             if self._is_pending(write.record.key, write.old_attempt, lost):
                 self.table.records[write.record.key] = write.record
-        elif isinstance(write, NotFound):
+        elif isinstance(write, NotFound | Unclear):
             if self._is_pending(write.key, write.attempt, lost):
-                record = self.table.records[write.key]
-                if record.not_found_at is None:
-                    self.table.records[write.key] = replace(record, not_found_at=write.at)
+                self.table.records[write.key] = _looked_for(self.table.records[write.key], write)
+        elif isinstance(write, Decided):
+            self._decide(write, lost)
         else:
             self._unclaim(write, lost)
 
@@ -216,9 +219,29 @@ class MemoryState:
         self.table.holders.pop(write.identity, None)
         return True
 
+    def _decide(self, write: Decided, lost: dict[MessageKey, MessageKey | None]) -> None:
+        record = self.table.records.get(write.key)
+        is_copied = write.decision is Decision.COPIED
+        if record is not None and record.status is Status.DONE and record.attempt == write.attempt and is_copied:
+            return  # confirmed meanwhile
+        if not self._is_pending(write.key, write.attempt, lost) or record is None:
+            return
+        record = replace(record, decision=write.decision, decided_at=write.at)
+        if is_copied:
+            record = replace(record, status=Status.DONE, copied_at=write.at)
+            if write.had_failed:
+                self.table.failures.pop(write.key, None)
+        self.table.records[write.key] = record
+
     def _is_pending(self, key: MessageKey, attempt: str, lost: dict[MessageKey, MessageKey | None]) -> bool:
         record = self.table.records.get(key)
         if record is not None and record.status is Status.PENDING and record.attempt == attempt:
             return True
         lost[key] = None if record is None else record.duplicate_of or record.key
         return False
+
+
+def _looked_for(record: UidRecord, look: NotFound | Unclear) -> UidRecord:
+    if isinstance(look, Unclear):
+        return replace(record, unclear=look.reason)
+    return replace(record, unclear="", not_found_at=look.at if record.not_found_at is None else record.not_found_at)

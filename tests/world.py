@@ -23,11 +23,13 @@ from syncer.adopt import Adoption, AdoptReport
 from syncer.audit import Audit, AuditReport
 from syncer.backfill import Backfill, BackfillReport
 from syncer.cycle_state import EngineSettings, Summary
+from syncer.decision import Doubts, Settlement, SettleReport, look_up
 from syncer.errors import StateUnavailable
 from syncer.lookback import LOOK_BACK_SECONDS
 from syncer.model import (
     Claim,
     CommitResult,
+    Decision,
     Failure,
     Forecast,
     Lease,
@@ -246,6 +248,25 @@ class World:
         parts = self._parts(Events(self.time, None), lambda: None, 0.0, None)
         with self._led_by(script):
             return Retry(parts, self.settings, f"run-{next(self._runs)}", uids=uids).run()
+
+    def settle(
+        self,
+        *uids: int,
+        decision: Decision,
+        uidvalidity: int | None = None,
+        script: Hook | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> SettleReport:
+        """A person decides what is in doubt; ``meanwhile`` is what happens between the look and the answer."""
+        with self._led_by(script):
+            doubts = self.doubts(*uids, uidvalidity=uidvalidity)
+            meanwhile()
+            parts = self._parts(Events(self.time, None), lambda: None, 0.0, None)
+            return Settlement(parts, self.settings, f"run-{next(self._runs)}", doubts, decision).run()
+
+    def doubts(self, *uids: int, uidvalidity: int | None = None) -> Doubts:
+        """Look up what is in doubt."""
+        return look_up(self._store(), uids, self.time.now, uidvalidity=uidvalidity)
 
     def backfill(
         self,

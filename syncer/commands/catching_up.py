@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 
@@ -16,27 +17,30 @@ from syncer.model import Outcome
 _DATE = click.DateTime(["%Y-%m-%d"])
 
 
-@click.command(epilog=settings_help("GMAIL_EMAIL", "OUTLOOK_EMAIL", *settings.TABLE_SETTINGS))
+_RETRY_READS: Final = (*settings.RECORDS_SETTINGS, "LEASE_SECONDS", "FAIL_TTL_DAYS")
+
+
+@click.command(epilog=settings_help(*_RETRY_READS))
 @click.argument("uids", metavar="[UID]...", nargs=-1, type=click.IntRange(1, 2**32 - 1))
 @click.option("--now", "at_once", is_flag=True, help="Run a cycle at once, rather than wait for the next one.")
 def retry(uids: tuple[int, ...], at_once: bool) -> None:
     """Have failed messages tried again by the next cycle: these UIDs, or all of them.
 
     What was given up gets its MAX_ATTEMPTS anew. syncer status lists the UIDs, and why they failed.
-    Exit code 1: one of the UIDs has no failed message.
+    Reads the settings below only; with --now all of them. Exit code 1: one of the UIDs has no failed message.
 
     \b
     Example:
       syncer retry 1041 1042 --now
     """
     stopper = Stopper()
-    with running(load(), stopper) as runner:
+    with running(load() if at_once else load(*_RETRY_READS), stopper) as runner:
         report = runner.retry(uids)
         tried = runner.run() if at_once and report.outcome is Outcome.OK and report.due else None
     told = f"{report.due} due now ({report.given_up_before} of them had been given up)"
     told += f", {report.skipped} skipped (see the log)" if report.skipped else ""
     told += f", no failed message has the UID {', '.join(map(str, report.unknown))}" if report.unknown else ""
-    tell(f"retry: {ended(report)}; {told}")
+    tell(f"retry: {ended(report.outcome)}; {told}")
     sys.exit(retry_exit_code(report, tried))
 
 
@@ -74,5 +78,5 @@ def backfill(since: datetime, until: datetime | None, dry_run: bool) -> None:
     told += f", {report.failed} failed" if report.failed else ""
     told += f", {report.in_doubt} in doubt" if report.in_doubt else ""
     told += f", {report.left} left" + (": run it again to go on" if not dry_run else "") if report.left else ""
-    tell(f"backfill: {ended(report)}; {told}")
+    tell(f"backfill: {ended(report.outcome)}; {told}")
     sys.exit(work_exit_code(report))

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import click
 
@@ -20,11 +20,6 @@ from syncer.model import Outcome
 ENV_FILE: Final = Path(".env")
 
 
-class _Report(Protocol):
-    @property
-    def outcome(self) -> Outcome: ...
-
-
 def settings_help(*names: str) -> str:
     """Return the settings a command reads, for the end of its help."""
     chosen = [s for s in settings.SETTINGS if not names or s.name in names]
@@ -36,10 +31,10 @@ def settings_help(*names: str) -> str:
     return "\b\nSettings (environment, or .env in this folder; NAME_FILE reads NAME from a file):\n" + "\n".join(lines)
 
 
-def load() -> Config:
-    """Read the settings and begin to log. Raises ConfigError."""
+def load(*names: str) -> Config:
+    """Read the settings (``names``: demand these alone) and begin to log. Raises ConfigError."""
     settings.lend_to_libraries(ENV_FILE)
-    config = settings.load(env_file=ENV_FILE)
+    config = settings.load_part(names, env_file=ENV_FILE) if names else settings.load(env_file=ENV_FILE)
     set_up(config.log_level)
     return config
 
@@ -50,13 +45,13 @@ def tell(text: str) -> None:
         click.echo(text, err=True)
 
 
-def ended(report: _Report) -> str:
-    """Return in words how work that a person asked for ended, where it is not done."""
-    if report.outcome is Outcome.OK:
+def ended(outcome: Outcome) -> str:
+    """Return in words how work that a person asked for ended."""
+    if outcome is Outcome.OK:
         return "done"
-    if report.outcome is Outcome.LEASE_HELD:
+    if outcome is Outcome.LEASE_HELD:
         return "another run is at work; try again when it is done"
-    return f"{report.outcome}, see the log lines above"
+    return f"{outcome}, see the log lines above"
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def adopt(since: datetime | None) -> None:
     told = f"{report.listed} listed, {report.adopted} recorded as copied, {report.duplicates} duplicates"
     told += f", {report.similar} undecided (see the log)" if report.similar else ""
     told += f"; {report.left_open} left for the next cycle to copy"
-    tell(f"adopt: {ended(report)}; {told}")
+    tell(f"adopt: {ended(report.outcome)}; {told}")
     sys.exit(work_exit_code(report))
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READS: Final = ("GMAIL_EMAIL", "OUTLOOK_EMAIL", *settings.TABLE_SETTINGS)
 
-
-@click.command(epilog=settings_help(*dict.fromkeys(READS)))
+@click.command(epilog=settings_help(*settings.RECORDS_SETTINGS))
 @click.option("--json", "as_one_json", is_flag=True, help="Print one JSON object (with --watch: one a line).")
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(
@@ -41,13 +39,14 @@ READS: Final = ("GMAIL_EMAIL", "OUTLOOK_EMAIL", *settings.TABLE_SETTINGS)
 def status(as_one_json: bool, watch: bool, every: float) -> None:
     """Show how things stand: the last good cycle, totals, failures and why, tokens, back-offs.
 
-    Reads the records and nothing else; no mailbox is contacted. Needs dynamodb:GetItem, BatchGetItem and Query.
+    Reads the records and nothing else: no mailbox is contacted, nobody has to have signed in. Needs the settings
+    below, and dynamodb:GetItem, BatchGetItem and Query.
 
     \b
     Example:
       syncer status --watch
     """
-    config = load()
+    config = load(*settings.RECORDS_SETTINGS)
     stopper = Stopper()
     with Runner(config) as runner, stopper.on_signals():
         if not watch:

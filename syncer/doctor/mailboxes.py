@@ -20,9 +20,10 @@ from syncer.doctor.records import WATERMARK_CHECK, Records
 from syncer.doctor.sign_in import SignIn
 from syncer.errors import AuthError, ConfigError, SideError, SignInRefused, StateUnavailable, Throttled
 from syncer.gmail_imap import GmailDialect
-from syncer.imap_session import Dialect, Endpoint, ImapSession, MailboxMissing, Selected
+from syncer.imap_session import Dialect, ImapSession, MailboxMissing, Selected
 from syncer.model import EXIT_CONFIG, EXIT_SIGN_IN, Side
 from syncer.outlook_imap import NotConnected, OutlookDialect
+from syncer.sync_plan import how_to_decide
 
 FOLDER_LIMITS: Final = frozenset({1_000, 2_000, 5_000, 10_000})
 """What Gmail's setting for the folder size limit can be (PROVIDERS 1.1)."""
@@ -104,12 +105,9 @@ class Mailboxes:
         return ok("accepted")
 
     def _session(self, side: Side, token: str) -> ImapSession:
-        config, dialect = self._config, _DIALECTS[side]
-        if side is Side.SOURCE:
-            where = (config.gmail_imap_host, config.gmail_imap_port, config.imap_timeout_seconds, "GMAIL_IMAP_HOST")
-            return ImapSession.connect(Endpoint(*where), dialect, config.gmail_email, token, pause=self._pause)
-        where = (config.outlook_imap_host, config.outlook_imap_port, config.imap_timeout_seconds, "OUTLOOK_IMAP_HOST")
-        return ImapSession.connect(Endpoint(*where), dialect, config.outlook_email, token, pause=self._pause)
+        config = self._config
+        user = config.gmail_email if side is Side.SOURCE else config.outlook_email
+        return ImapSession.connect(config.endpoint(side), _DIALECTS[side], user, token, pause=self._pause)
 
     # -- Gmail
 
@@ -238,11 +236,11 @@ class Mailboxes:
             pending = self._records.pending()
         except StateUnavailable as error:
             return fail(str(error), "try again in a minute")
-        lost = sum(record.fence is not None and record.fence.uidvalidity != now for record in pending)
+        lost = [r.key.uid for r in pending if r.fence is not None and r.fence.uidvalidity != now and r.decision is None]
         if lost:
             return warn(
-                f"it was made anew since {lost} of the messages in doubt were sent: they cannot be looked for",
-                "see 'A message can stay in doubt for good' in the README: only a person can decide",
+                f"it was made anew since {len(lost)} of the messages in doubt were sent: they cannot be looked for",
+                how_to_decide(lost),
             )
         return ok("nothing in doubt hangs on it" if not pending else "as it was for what is in doubt")
 

@@ -22,6 +22,7 @@ from syncer.dynamodb_state import DynamoDBState
 from syncer.errors import StateUnavailable
 from syncer.imap_utils import safe_text
 from syncer.model import EXIT_CONFIG, FailRecord, MessageKey, Side, Status, UidRecord, Watermark
+from syncer.sync_plan import how_to_decide
 
 SETTINGS: Final = ("GMAIL_EMAIL", "OUTLOOK_EMAIL")
 WATERMARK_CHECK: Final = "records.watermark"
@@ -122,7 +123,10 @@ class Records:
             return fail("the records are of another GMAIL_SOURCE_FOLDER", remedy, EXIT_CONFIG)
         if was.destination_mailbox and was.destination_mailbox != destination:
             if any(was.open.values()):
-                remedy = "set OUTLOOK_TARGET_FOLDER back until no message is in doubt"
+                remedy = (
+                    "set OUTLOOK_TARGET_FOLDER back until no message is in doubt, or decide about them yourself: "
+                    "syncer status lists them, syncer settle --help says how"
+                )
                 return fail("messages may be in doubt in another OUTLOOK_TARGET_FOLDER", remedy, EXIT_CONFIG)
             return ok("OUTLOOK_TARGET_FOLDER is another: copies go there from now on")
         return ok("as before")
@@ -211,8 +215,9 @@ class Records:
         oldest = self._now() - min(record.claimed_at for record in pending)
         looked = sum(record.not_found_at is not None for record in pending)
         words = f"{_messages(len(pending))} in doubt, the oldest for {span(oldest)}; {looked} looked for once"
-        if oldest > _DAY:
-            return warn(words, "see 'A message can stay in doubt for good' in the README: only a person can decide")
+        if undecided := [r for r in pending if r.unclear and r.decision is None]:
+            more = f"; of {len(undecided)} no look can tell"
+            return warn(words + more, how_to_decide([record.key.uid for record in undecided]))
         return warn(words, "nothing: cycles look for each twice, then send it again")
 
     def _last_cycle(self) -> Found:

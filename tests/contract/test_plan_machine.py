@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from syncer.model import (
     CopySeen,
     CopyUid,
+    Decision,
     DestinationView,
     FailRecord,
     Fence,
@@ -179,6 +180,19 @@ class Plan(RuleBasedStateMachine):
             other = replace(other, message_id="")
         self._store(other, None)
 
+    @precondition(lambda self: self._pending())
+    @rule(which=nth)
+    def a_person_who_looked_decides(self, which: int) -> None:
+        """And is right: of what is still under way nobody can say anything. It takes the lease: no run goes on."""
+        self._open_the_folder()
+        pending = self._pending()
+        record = pending[which % len(pending)]
+        if self.landed[record.identity]:
+            self.meddled = True  # where it is, nobody tells: it may be similar to what else is in doubt
+            self._done(record, None)
+        elif not [air for air in self.under_way if air.key == record.key]:
+            self.records[record.key] = replace(record, decision=Decision.NOT_COPIED)
+
     # -- runs
 
     def _open_the_folder(self) -> None:
@@ -223,12 +237,13 @@ class Plan(RuleBasedStateMachine):
                     self.records[record.key] = replace(record, not_found_at=self.now)
             elif isinstance(verdict, AppendAgain):
                 again.append(record)
+                assert record.not_found_at is not None or record.decision is Decision.NOT_COPIED
             else:
                 assert isinstance(verdict, Undecided)
                 assert self._may_stay_in_doubt(), verdict.reason
         for record, outcome in zip(again, answers, strict=False):
             assert not [air for air in self.under_way if air.key == record.key]
-            self._append(replace(record, not_found_at=None), outcome)
+            self._append(replace(record, not_found_at=None, decision=None), outcome)
 
     def _check_that_the_impossible_raises(self) -> None:
         done = [record for record in self.records.values() if record.status is Status.DONE]

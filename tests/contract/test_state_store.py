@@ -18,6 +18,8 @@ from syncer.model import (
     Claim,
     Confirmation,
     CopyUid,
+    Decided,
+    Decision,
     Duplicate,
     FailRecord,
     Failure,
@@ -36,6 +38,7 @@ from syncer.model import (
     Status,
     UidRecord,
     Unclaim,
+    Unclear,
     Watermark,
     Write,
 )
@@ -136,6 +139,10 @@ def failure(uid: int, tries: int = 1, unclaimed: Unclaim | None = None) -> Failu
 
 def confirmation(uid: int, attempt: str = "", *, had_failed: bool = False) -> Confirmation:
     return Confirmation(key(uid), attempt or f"attempt-{uid}", NOW + 1, CopyUid(3, 1000 + uid), had_failed)
+
+
+def decided(uid: int, decision: Decision, attempt: str = "", *, had_failed: bool = False) -> Decided:
+    return Decided(key(uid), attempt or f"attempt-{uid}", decision, NOW + 5, had_failed)
 
 
 def leased(store: Store, owner: str = "run-1", now: float = NOW) -> Lease:
@@ -502,6 +509,83 @@ def test_a_reclaim_takes_the_claim_over(store: Store) -> None:
     assert loaded(store, 11).records == {key(11): again}
     assert commit(store, lease, Reclaim(claimed(11, "third"), "attempt-11")) == {key(11): key(11)}
     assert commit(store, lease, Reclaim(claimed(12, "third"), "attempt-12")) == {key(12): None}
+
+
+def test_why_a_look_cannot_tell_is_kept_until_one_can(store: Store) -> None:
+    lease = leased(store)
+    commit(store, lease, claim(11))
+    assert commit(store, lease, Unclear(key(11), "attempt-11", "moved?")) == {}
+    assert commit(store, lease, Unclear(key(11), "attempt-11", "similar")) == {}
+    assert loaded(store, 11).records[key(11)] == replace(claimed(11), unclear="similar")
+    commit(store, lease, NotFound(key(11), "attempt-11", NOW + 1))
+    assert loaded(store, 11).records[key(11)] == replace(claimed(11), not_found_at=NOW + 1)
+
+
+def test_a_look_that_cannot_tell_about_what_is_no_longer_in_doubt_is_lost(store: Store) -> None:
+    lease = leased(store)
+    commit(store, lease, claim(11), claim(12))
+    store.confirm([confirmation(11)])
+    writes = (Unclear(key(11), "attempt-11", "?"), Unclear(key(12), "other", "?"), Unclear(key(13), "x", "?"))
+    assert commit(store, lease, *writes) == {key(11): key(11), key(12): key(12), key(13): None}
+    assert loaded(store, 12).records[key(12)].unclear == ""
+
+
+def test_a_copy_that_a_person_saw_makes_the_claim_done(store: Store) -> None:
+    lease = leased(store)
+    commit(store, lease, claim(11), failure(11), failure(12))
+    assert commit(store, lease, decided(11, Decision.COPIED, had_failed=True)) == {}
+    assert commit(store, lease, decided(11, Decision.COPIED, had_failed=True)) == {}, "made again, it is the same"
+    read = loaded(store, 11, 12)
+    said = replace(claimed(11), decision=Decision.COPIED, decided_at=NOW + 5)
+    assert read.records == {key(11): replace(said, status=Status.DONE, copied_at=NOW + 5)}
+    assert list(read.failures) == [key(12)]
+    assert read.holders[claimed(11).identity] == key(11), "it is never copied again"
+
+
+def test_a_copy_that_a_person_missed_leaves_the_claim_pending_and_says_so(store: Store) -> None:
+    lease = leased(store)
+    commit(store, lease, claim(11), failure(11))
+    assert commit(store, lease, decided(11, Decision.NOT_COPIED, had_failed=True)) == {}
+    assert commit(store, lease, decided(11, Decision.NOT_COPIED, had_failed=True)) == {}
+    read = loaded(store, 11)
+    assert read.records == {key(11): replace(claimed(11), decision=Decision.NOT_COPIED, decided_at=NOW + 5)}
+    assert list(read.failures) == [key(11)]
+    assert commit(store, lease, decided(11, Decision.COPIED, had_failed=True)) == {}, "until a cycle heeds it"
+    assert loaded(store, 11).records[key(11)].status is Status.DONE
+
+
+def test_what_a_person_said_of_one_attempt_is_not_said_of_the_next(store: Store) -> None:
+    lease = leased(store)
+    commit(store, lease, claim(11), Unclear(key(11), "attempt-11", "?"), decided(11, Decision.NOT_COPIED))
+    assert commit(store, lease, Reclaim(claimed(11, "second"), "attempt-11")) == {}
+    assert loaded(store, 11).records == {key(11): claimed(11, "second")}
+    for decision in Decision:
+        assert commit(store, lease, decided(11, decision)) == {key(11): key(11)}
+    assert loaded(store, 11).records == {key(11): claimed(11, "second")}
+
+
+def test_what_was_confirmed_meanwhile_needs_no_person(store: Store) -> None:
+    lease = leased(store)
+    commit(store, lease, claim(11))
+    store.confirm([confirmation(11)])
+    done = loaded(store, 11).records
+    assert commit(store, lease, decided(11, Decision.NOT_COPIED), decided(12, Decision.COPIED), claim(13)) == {
+        key(11): key(11),
+        key(12): None,
+    }
+    assert commit(store, lease, decided(11, Decision.COPIED)) == {}
+    assert loaded(store, 11).records == done
+
+
+def test_a_person_without_the_lease_decides_nothing(new_store: NewStore) -> None:
+    old, new = new_store(), new_store()
+    lease = leased(old)
+    commit(old, lease, claim(11))
+    leased(new, "run-2", NOW + LEASE_SECONDS + 1)
+    for decision in Decision:
+        with pytest.raises(LeaseLost):
+            commit(old, lease, decided(11, decision))
+    assert loaded(new, 11).records == {key(11): claimed(11)}
 
 
 def test_an_unclaim_gives_record_and_identity_back(store: Store) -> None:

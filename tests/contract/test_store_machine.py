@@ -19,8 +19,21 @@ from moto import mock_aws
 
 from syncer.dynamodb_state import DynamoDBState, create_table, make_client, partition_key
 from syncer.errors import LeaseHeld, LeaseLost
-from syncer.model import Claim, Duplicate, Identity, Lease, MessageKey, NotFound, Reclaim, Status, Watermark, Write
-from tests.contract.test_state_store import LEASE_SECONDS, UV, claimed, confirmation, failure, key, unclaim
+from syncer.model import (
+    Claim,
+    Decision,
+    Duplicate,
+    Identity,
+    Lease,
+    MessageKey,
+    NotFound,
+    Reclaim,
+    Status,
+    Unclear,
+    Watermark,
+    Write,
+)
+from tests.contract.test_state_store import LEASE_SECONDS, UV, claimed, confirmation, decided, failure, key, unclaim
 from tests.fakes.dynamodb import FakeDynamoDB
 from tests.memory_state import MemoryState, MemoryTable
 
@@ -119,6 +132,14 @@ class Stores(RuleBasedStateMachine):
     @rule(run=RUNS, uid=UIDS, attempt=ATTEMPTS)
     def a_look_finds_nothing(self, run: str, uid: int, attempt: str) -> None:
         self.commit(run, NotFound(key(uid), attempt, self.now))
+
+    @rule(run=RUNS, uid=UIDS, attempt=ATTEMPTS)
+    def a_look_cannot_tell(self, run: str, uid: int, attempt: str) -> None:
+        self.commit(run, Unclear(key(uid), attempt, "moved?"))
+
+    @rule(run=RUNS, uid=UIDS, attempt=ATTEMPTS, decision=st.sampled_from(Decision), had_failed=st.booleans())
+    def a_person_decides(self, run: str, uid: int, attempt: str, decision: Decision, *, had_failed: bool) -> None:
+        self.commit(run, decided(uid, decision, attempt, had_failed=had_failed))
 
     @rule(run=RUNS, uid=UIDS, of=UIDS, identity=IDENTITIES)
     def a_duplicate(self, run: str, uid: int, of: int, identity: str) -> None:

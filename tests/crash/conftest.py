@@ -12,6 +12,6 @@ import pytest
 def _in_silence() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.getLogger("syncer"), "disabled", True)
-        for name in ("copy_job", "ledger", "settling", "resync", "sync_engine", "dry_run", "lookback"):
+        for name in ("copy_job", "ledger", "settling", "decision", "resync", "sync_engine", "dry_run", "lookback"):
             patch.setattr(logging.getLogger(f"syncer.{name}"), "disabled", True)
         yield

@@ -2,7 +2,8 @@
 
 The scenario of four cycles has all that the engine deals with: new mail, a message that was archived
 and taken back, one that is refused and tried again, one whose APPEND is left in doubt, copies that
-Exchange serves rewritten, and a mailbox whose UIDVALIDITY changes.
+Exchange serves rewritten, and a mailbox whose UIDVALIDITY changes. A second one has what no look can
+tell, and a person who decides it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Final, TypedDict
 
 import pytest
 
-from syncer.errors import MessageRefused
-from syncer.model import Outcome
+from syncer.errors import LeaseHeld, MessageRefused, StateUnavailable
+from syncer.model import Decision, MessageKey, Outcome, Status
 from tests.memory_mailboxes import Cut, Hook, as_exchange_serves, mail
-from tests.world import Killed, World, cut, cut_and_land, die, strike_at
+from tests.world import Killed, World, cut, cut_and_land, die, strike_at, strike_on
 
 
 class Kind(TypedDict, total=False):
@@ -103,11 +104,44 @@ BLOWS: Final[dict[str, Callable[[], None]]] = {
 POINTS: Final = "crash points"
 
 
+class Decided:
+    """Two messages of which no look can tell: the copy of one was moved away, the other never arrived."""
+
+    def __init__(self, *, most_writes: int | None = None) -> None:
+        self.world = world = World(most_writes=most_writes)
+        world.run()
+        world.deliver("moved away")
+        world.run(script=strike_on("destination.append", "after", cut))
+        world.destination.take_out(40)
+        world.deliver("lost")
+        world.later().run(script=strike_on("destination.append", "during", cut))
+        world.destination.take_out(world.destination.put(mail("somebody else's"), world.time.now))
+        assert world.later().run().in_doubt == 2
+        world.places.clear()
+
+    def play(self, script: Hook | None = None) -> World:
+        """Have a person decide both, and a cycle heed it; what was not heeded is decided once more, unharmed."""
+        answers = {1: Decision.COPIED, 2: Decision.NOT_COPIED}
+        for uid, decision in answers.items():
+            self._answer(uid, decision, script)
+        with contextlib.suppress(Killed):
+            self.world.later().run(script=script)
+        for uid, decision in answers.items():
+            record = self.world.table.records.get(MessageKey(11, uid))
+            if record is not None and record.status is Status.PENDING and record.unclear and record.decision is None:
+                self._answer(uid, decision, None)
+        return self.world
+
+    def _answer(self, uid: int, decision: Decision, script: Hook | None) -> None:
+        with contextlib.suppress(Killed, LeaseHeld, StateUnavailable):
+            self.world.later().settle(uid, decision=decision, script=script)
+
+
 def places(kind: Kind) -> list[tuple[str, str]]:
     return Scenario(**kind).play().places
 
 
-def settle(scenario: Scenario, script: Hook | None, what: str) -> None:
+def settle(scenario: Scenario | Decided, script: Hook | None, what: str) -> None:
     try:
         world = scenario.play(script)
         world.run_until_quiet()
@@ -169,3 +203,29 @@ def test_a_stop_asked_for_at_any_place_loses_nothing(counted: Counter[str]) -> N
         counted[POINTS] += 1
         scenario = Scenario()
         settle(scenario, strike_at(place, scenario.ask_to_stop), f"stopped at place {place}, {' '.join(name)}")
+
+
+@pytest.mark.parametrize("blow", BLOWS.values(), ids=BLOWS)
+@pytest.mark.parametrize("most_writes", [None, 1], ids=["as it is", "one write a transaction"])
+def test_an_answer_struck_at_any_place_is_heeded_once_or_given_again(
+    blow: Callable[[], None], most_writes: int | None, counted: Counter[str]
+) -> None:
+    for place, name in enumerate(Decided(most_writes=most_writes).play().places):
+        counted[POINTS] += 1
+        settle(Decided(most_writes=most_writes), strike_at(place, blow), f"struck at place {place}, {' '.join(name)}")
+
+
+def test_an_answer_frozen_at_any_place_while_others_take_over_is_heeded_once_or_given_again(
+    counted: Counter[str],
+) -> None:
+    for place, name in enumerate(Decided().play().places):
+        counted[POINTS] += 1
+        scenario = Decided()
+
+        def freeze(world: World = scenario.world, call: str = name[0]) -> None:
+            for _ in range(3):
+                world.later().run()
+            if call == "destination.append":
+                cut()
+
+        settle(scenario, strike_at(place, freeze), f"frozen at place {place}, {' '.join(name)}")

@@ -3,13 +3,15 @@
 Every DynamoDB request, every IMAP command to either side (the greeting counts as one), every token call
 and every save of the tokens, over a scenario of five cycles: new mail, a message that was archived and
 taken back, one that is refused and tried again, one whose APPEND is left in doubt, a mailbox whose
-UIDVALIDITY changes, and nothing new at all. What real is, and what dying means here: ``wire_world``.
+UIDVALIDITY changes, and nothing new at all. And every DynamoDB request of a person's decision about what no
+look can tell. What real is, and what dying means here: ``wire_world``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +19,9 @@ import pytest
 from botocore.retries import standard
 
 from syncer.demo.certificates import Certificates
+from syncer.model import Decision, Status
 from tests.crash.wire_world import Blow, Ground, Point, WireWorld, ground
-from tests.fakes.faults import ERROR_11, LoseReply, on
+from tests.fakes.faults import ERROR_11, CloseInLiteral, LoseReply, on
 from tests.memory_mailboxes import mail
 
 pytestmark = pytest.mark.thorough
@@ -69,7 +72,32 @@ def play(world: WireWorld) -> WireWorld:
     return world
 
 
-def played(stage: Ground, folder: Path, point: Point | None = None, blow: Blow = Blow.BEFORE) -> WireWorld:
+def play_decision(world: WireWorld, decision: Decision) -> WireWorld:
+    """Leave a message in doubt of which no look can tell, and have a person decide: again, if that was struck."""
+    is_copied = decision is Decision.COPIED
+    in_doubt = world.outlook.misbehave(on("APPEND"), LoseReply() if is_copied else CloseInLiteral())
+    world.deliver(mail("in doubt"))
+    world.run()
+    in_doubt.times = 0
+    if not is_copied:
+        world.outlook.mailbox("Gmail").add(mail("somebody else's"))
+    world.outlook.move_away("Gmail", 1)
+    world.run()
+    for _ in range(3):
+        record = world.record(1)
+        if record is not None and record.status is Status.PENDING and record.decision is None:
+            assert "may have been the copy" in record.unclear
+            world.settle(1, decision)
+    return world
+
+
+def played(
+    stage: Ground,
+    folder: Path,
+    point: Point | None = None,
+    blow: Blow = Blow.BEFORE,
+    play: Callable[[WireWorld], WireWorld] = play,
+) -> WireWorld:
     """Play the scenario, struck at a point, and resume until quiet; what is to hold has held."""
     folder.mkdir(exist_ok=True)
     (folder / "tokens.json").unlink(missing_ok=True)
@@ -115,3 +143,17 @@ def test_a_run_struck_at_any_request_still_copies_each_mail_once(
     # Threads decide what goes into one transaction: some calls of the quiet play are not made in every other.
     assert len(its) - len(met) <= len(its) // 10, f"never made again: {set(its) - set(met)}"
     counted[STRUCK] += len(met)
+
+
+@pytest.mark.parametrize("blow", Blow, ids=lambda blow: blow.value)
+@pytest.mark.parametrize("decision", Decision)
+def test_an_answer_struck_at_any_request_is_heeded_once_or_given_again(
+    stage: Ground, decision: Decision, blow: Blow, tmp_path: Path, counted: Counter[str]
+) -> None:
+    decided = partial(play_decision, decision=decision)
+    quiet = played(stage, tmp_path, play=decided)
+    calls = {call: most for (cycle, actor, call), most in quiet.met.items() if (cycle, actor) == (3, "dynamodb")}
+    assert calls.keys() == {"GetItem", "BatchGetItem", "UpdateItem", "TransactWriteItems"}
+    for point in [Point(3, "dynamodb", call, nth) for call, most in calls.items() for nth in range(1, most + 1)]:
+        assert played(stage, tmp_path, point, blow, decided).struck
+        counted[STRUCK] += 1

@@ -193,6 +193,20 @@ MUTANTS: Final = {
         (PLAN,),
         "two copies",
     ),
+    "believes of the next attempt what a person said of this one": Mutant(
+        "syncer/dynamodb_records.py",
+        '    "decision",\n    "decided_at",\n',
+        "",
+        (f"{CONTRACT}what_a_person_said_of_one_attempt_is_not_said_of_the_next[dynamodb]",),
+        "NOT_COPIED",
+    ),
+    "lets go of what a person said is not there": Mutant(
+        "syncer/decision.py",
+        "            if write.decision is Decision.COPIED:\n",
+        "            if write.decision:\n",
+        ("tests/engine/test_settle.py::test_what_a_person_missed_is_appended_by_the_next_cycle_without_a_pause",),
+        "out of sight",
+    ),
     "claims whatever was claimed before": Mutant(
         "syncer/dynamodb_writes.py",
         'NO_RECORD: Final = "attribute_not_exists(#SK)"\n',

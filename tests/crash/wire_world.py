@@ -18,19 +18,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from syncer import access_tokens, config, cycle_state
 from syncer.access_tokens import AccessTokens, Refresher
 from syncer.cycle import Runner
 from syncer.cycle_state import Summary
+from syncer.decision import SettleReport
 from syncer.demo.authority import Account, Authority
 from syncer.demo.certificates import Certificates
 from syncer.dynamodb_records import partition_key, uid_record_of, watermark_of
 from syncer.dynamodb_state import DynamoDBState, create_table
-from syncer.errors import Unavailable
-from syncer.imap_session import Dialect, Endpoint, ImapSession
-from syncer.model import Outcome, Side, Status, UidRecord, Watermark
+from syncer.errors import LeaseHeld, StateUnavailable, Unavailable
+from syncer.imap_session import Dialect, ImapSession
+from syncer.model import Decision, Endpoint, Outcome, Side, Status, UidRecord, Watermark
 from syncer.ports import Clock
 from syncer.token_store import FileTokens
 from syncer.tokens import Refreshed, SideTokens, Tokens
@@ -49,6 +50,7 @@ LATE: Final = LEASE + SETTLE - 10
 """Seconds until what was under way takes effect: one run has looked in vain, the look that decides is to come."""
 
 NEVER: Final = float("inf")
+T = TypeVar("T")
 
 
 class Blow(Enum):
@@ -161,6 +163,19 @@ class WireWorld:
 
     def run(self) -> Summary | None:
         """Run one cycle, a schedule after the one before; None: it died."""
+        return self._run(lambda runner: runner.run())
+
+    def settle(self, uid: int, decision: Decision) -> SettleReport | None:
+        """Have a person decide what is in doubt, a schedule after the cycle before; None: nobody knows what became."""
+
+        def decide(runner: Runner) -> SettleReport | None:
+            with contextlib.suppress(LeaseHeld, StateUnavailable):
+                return runner.settle(runner.doubts([uid]), decision)
+            return None
+
+        return self._run(decide)
+
+    def _run(self, work: Callable[[Runner], T | None]) -> T | None:
         self.time.advance(LEASE + 1)
         self._land()
         self.cycle += 1
@@ -172,11 +187,11 @@ class WireWorld:
             gmail_imap_port=self.gmail.port,
             outlook_imap_port=self.outlook.port,
         )
-        summary: Summary | None = None
+        done: T | None = None
         with contextlib.suppress(Killed), WireRunner(settings, self, self._ground.client) as runner:
-            summary = runner.run()
+            done = work(runner)
         self._until_all_is_served()
-        return summary
+        return done
 
     def run_until_quiet(self, limit: int = 30) -> None:
         """Run cycles until nothing is open, and nothing waits for another try or to land."""
@@ -223,6 +238,11 @@ class WireWorld:
 
     def records(self) -> dict[str, Any]:
         return {item["SK"]["S"]: item for item in self._ground.dynamodb.tables.items(TABLE)}
+
+    def record(self, uid: int) -> UidRecord | None:
+        """Return what is known of a message."""
+        item = self.records().get(f"UID#{self.gmail.inbox.uidvalidity}#{uid}")
+        return None if item is None else uid_record_of(item)
 
     def check(self) -> None:
         """Each mail arrived once, all records are settled, a further cycle changes nothing, Gmail was only read."""
@@ -339,7 +359,7 @@ class WireRunner(Runner):
     """The program's own composition, in this world's time, with the SDK's client of the play before."""
 
     def __init__(self, settings: config.Config, world: WireWorld, client: Any) -> None:
-        super().__init__(settings)
+        super().__init__(settings, clock=Clock(now=lambda: world.time.now, elapsed=lambda: world.time.now - NOW))
         assert settings.tokens_file is not None
         self._watched = world
         self._client = client
@@ -356,9 +376,7 @@ class WireRunner(Runner):
         )
 
     def _world(self, on_progress: Callable[[int, int], None] | None = None) -> cycle_state.World:
-        world = self._watched
-        clock = Clock(now=lambda: world.time.now, elapsed=lambda: world.time.now - NOW)
-        return replace(super()._world(on_progress), clock=clock, new_queue=lambda: world.events)
+        return replace(super()._world(on_progress), new_queue=lambda: self._watched.events)
 
     def _state(self) -> DynamoDBState:
         return DynamoDBState(

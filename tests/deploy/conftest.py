@@ -11,7 +11,7 @@ import pytest
 from syncer.demo.certificates import Certificates
 from tests.conftest import missing
 from tests.deploy import emulator, ministack
-from tests.deploy.docker import ROOT, docker, has_image, is_there
+from tests.deploy.docker import ROOT, docker, has_image, why_not
 from tests.deploy.environment import Environment
 from tests.deploy.watched_aws import WatchedAws
 from tests.stack.pair import FakePair, fake_pair
@@ -100,8 +100,8 @@ def built(tools: emulator.Tools, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
     """The project's container image, from its Dockerfile."""
-    if not is_there():
-        missing("no Docker here")
+    if reason := why_not():
+        missing(reason)
     if not has_image(BASE_IMAGE):
         missing(f"no image {BASE_IMAGE} here")
     name = "gmail-outlook-syncer:test"

@@ -18,21 +18,28 @@ HOST_ONLY: Final = frozenset(
 )
 
 
-def is_there() -> bool:
-    """Tell whether a Docker daemon answers."""
-    return (
-        shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
-    )
+def why_not() -> str:
+    """Return why Docker cannot be used here, and what helps; empty if its daemon answers."""
+    if shutil.which("docker") is None:
+        return "Docker is not here: install it, and start it"
+    if run("info").returncode:
+        return "Docker does not answer: start its daemon, and allow this user to use it"
+    return ""
 
 
 def has_image(name: str) -> bool:
     """Tell whether an image lies here: nothing is pulled in a test."""
-    return subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode == 0
+    return run("image", "inspect", name).returncode == 0
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a docker command, however it ends."""
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def docker(*arguments: str, check: bool = True) -> str:
     """Run a docker command; return what it printed. Raises AssertionError, with its words: it failed."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
+    done = run(*arguments)
     assert not check or done.returncode == 0, f"docker {arguments[0]}: {done.stderr}"
     return done.stdout.strip()
 

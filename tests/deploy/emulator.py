@@ -26,7 +26,7 @@ import boto3
 from syncer.demo.aws import REGION, EmbeddedAws
 from syncer.demo.place import Place
 from syncer.demo.world import TABLE, DemoWorld
-from tests.deploy import templates
+from tests.deploy import docker, templates
 
 FUNCTION: Final = "SyncFunction"
 PROCESSOR: Final = "arm64" if os.uname().machine in ("arm64", "aarch64") else "x86_64"
@@ -79,14 +79,14 @@ def tools() -> Tools:
     sam = os.environ.get("SAM") or shutil.which("sam")
     if not sam:
         raise Missing("the AWS SAM command line is not here: pip install aws-sam-cli, in an environment of its own")
-    if shutil.which("docker") is None:
-        raise Missing("Docker is not here: install it, and start it")
-    asked = _docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    if reason := docker.why_not():
+        raise Missing(reason)
+    asked = docker.run("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     if asked.returncode:
-        raise Missing("Docker does not answer: start its daemon, and allow this user to use it")
+        raise Missing("Docker has no network named bridge, on which containers find this machine: restart its daemon")
     wanted = [os.environ["SYNCER_LAMBDA_IMAGE"]] if "SYNCER_LAMBDA_IMAGE" in os.environ else RUNTIME_IMAGES
     for image in wanted:
-        if _docker("image", "inspect", image).returncode == 0:
+        if docker.has_image(image):
             return Tools(sam, image, asked.stdout.strip())
     raise Missing(f"no image with Lambda's Python 3.13: docker pull {wanted[-1]}, or name one in SYNCER_LAMBDA_IMAGE")
 
@@ -146,15 +146,15 @@ def runtime_image(tools: Tools, ca: Path, endpoint: str, folder: Path) -> Iterat
         f"ENV SSL_CERT_FILE=/opt/ca.pem REQUESTS_CA_BUNDLE=/opt/ca.pem AWS_ENDPOINT_URL={endpoint}",
     ]
     (folder / "Dockerfile").write_text("\n".join(lines) + "\n")
-    made = _docker("build", "--quiet", "--tag", f"{name}:latest", str(folder))
+    made = docker.run("build", "--quiet", "--tag", f"{name}:latest", str(folder))
     if made.returncode:
         raise Failed(made.stderr[-2000:])
     try:
         yield f"{name}:latest"
     finally:
         # SAM adds the emulator to the image under a tag of its own.
-        tags = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).stdout.split()
-        _docker("image", "rm", "--force", *tags)
+        tags = docker.run("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).stdout.split()
+        docker.run("image", "rm", "--force", *tags)
 
 
 def invoke(tools: Tools, template: Path, image: str, environment: Mapping[str, str], folder: Path) -> Invocation:
@@ -196,11 +196,7 @@ def container_endpoint(aws: EmbeddedAws) -> str:
 
 
 def _has_buildkit() -> bool:
-    return _docker("buildx", "version").returncode == 0
-
-
-def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return docker.run("buildx", "version").returncode == 0
 
 
 def sam(tools: Tools, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

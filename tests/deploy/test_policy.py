@@ -15,7 +15,7 @@ from tests.fakes.faults import ERROR_11, LoseReply, on
 from tests.stack.pair import FakePair, letter
 
 ONLY_OF_PEOPLE = {"dynamodb:GetItem", "dynamodb:Query"}
-"""What a dry run, `status` and `retry` ask for, which the function does not run."""
+"""What a dry run, `status`, `retry` and `settle` ask for, which the function does not run."""
 ONLY_OF_DOCTOR = {"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"}
 MODULES = ("dynamodb_state.py", "dynamodb_writes.py", "token_store.py")
 

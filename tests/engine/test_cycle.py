@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncer.body_window import CAUTIOUS_OCTETS, FIRST_OCTETS
-from syncer.copy_flow import MAX_CLAIMS
+from syncer.copy_flow import MAX_APPENDING, MAX_CLAIMS
 from syncer.cycle_state import Summary
 from syncer.errors import AuthError, ConfigError, MessageRefused, SyncError, Throttled, Unavailable
 from syncer.listing import LISTING_WINDOW
@@ -457,6 +457,16 @@ def test_a_stop_lets_what_is_in_flight_end_and_the_next_cycle_go_on(copied: int,
     assert copied <= summary.copied <= copied + MAX_CLAIMS
     assert summary.backlog == 100 - summary.copied
     assert world.later().run().outcome is Outcome.OK
+    world.check()
+
+
+def test_what_is_under_way_when_a_cycle_is_stopped_is_bounded() -> None:
+    world = settled()
+    world.deliver_many(*(f"number {number:03}" for number in range(800)))
+    world.append_takes = 0.1
+    summary = world.run(stop=lambda: Outcome.STOPPED if world.destination.stored else None, delay=lambda: 0.001)
+    assert MAX_CLAIMS < summary.copied <= MAX_APPENDING
+    world.later().run()
     world.check()
 
 

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from syncer.gmail_imap import GmailDialect
 from syncer.imap_client import ImapClient
-from syncer.imap_session import Dialect, Endpoint, ImapSession
-from syncer.model import Side
+from syncer.imap_session import Dialect, ImapSession
+from syncer.model import Endpoint, Side
 from syncer.outlook_imap import OutlookDialect
 from tests.fakes.raw_client import GOOD
 

@@ -158,7 +158,7 @@ def worked(**changes: Any) -> Watermark:
     return replace(done, **changes)
 
 
-def in_doubt(claimed_at: float, uidvalidity: int = 15) -> Item:
+def in_doubt(claimed_at: float, uidvalidity: int = 15, unclear: str = "") -> Item:
     key = MessageKey(1, 3)
     record = UidRecord(
         key,
@@ -170,6 +170,7 @@ def in_doubt(claimed_at: float, uidvalidity: int = 15) -> Item:
         fence=Fence(uidvalidity, 1),
         fingerprint=Fingerprint("", 0, "", "", ""),
         internaldate="22-Nov-2026 10:00:00 +0000",
+        unclear=unclear,
     )
     return {**key_of(uid_sk(key)), **uid_item(record)}
 
@@ -347,6 +348,11 @@ def _folder_made_anew(scene: Scene) -> Settings:
 def _in_doubt(scene: Scene) -> Settings:
     there = scene.pair.destination.mailbox("Gmail").uidvalidity
     return scene.remembering(worked(open={1: UidSet([3])}), in_doubt(time.time() - 900, there))
+
+
+def _undecidable(scene: Scene) -> Settings:
+    there = scene.pair.destination.mailbox("Gmail").uidvalidity
+    return scene.remembering(worked(open={1: UidSet([3])}), in_doubt(time.time() - 900, there, "it may have moved"))
 
 
 def _later(seconds: float) -> float:
@@ -638,6 +644,7 @@ BROKEN: Final[tuple[Broken, ...]] = (
         "UID 2",
     ),
     Broken("a message in doubt", "records.in_doubt", 0, _in_doubt, "15 minutes"),
+    Broken("a message in doubt of which no look can tell", "records.in_doubt", 0, _undecidable, "no look can tell"),
     Broken(
         "no good cycle for three hours",
         "records.last_cycle",

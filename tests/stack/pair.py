@@ -28,6 +28,9 @@ from tests.fakes.outlook import FakeOutlook
 GMAIL = "mara@gmail.example"
 OUTLOOK = "mara@outlook.example"
 TABLE = "syncer-test"
+_SIGN_INS = ("GMAIL_CLIENT_ID", "GMAIL_CLIENT_SECRET", "GMAIL_REFRESH_TOKEN", "MS_CLIENT_ID", "MS_REFRESH_TOKEN")
+NOTHING_BUT_THE_RECORDS = MappingProxyType(dict.fromkeys((*_SIGN_INS, "TOKENS_FILE"), "") | {"OUTLOOK_IMAP_PORT": "?"})
+"""Settings with which nobody can sign in anywhere, and one of which is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

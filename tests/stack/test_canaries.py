@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from tests.fakes.dynamodb_faults import Answer as Refusal
 from tests.fakes.dynamodb_proxy import DynamoDBProxy
 from tests.fakes.faults import ERROR_11, FOREVER, Bye, Close, LoseReply, Reply, on, throttled
 from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter, parsed, until
+from tests.stack.terminal import at_a_terminal, read_all
 
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
 SUBJECT, BODY, SENDER, HEADER = "canary-subject", "canary-body", "canary-sender@sender.example", "canary-header"
@@ -69,6 +71,20 @@ def test_status_shows_no_mark_of_what_was_refused(pair: FakePair) -> None:
         code, printed = pair.stack.program.run(*command, settings={"LOG_LEVEL": "DEBUG"})
         assert code == 0
         assert unseen(pair, marks, printed)
+
+
+def test_what_a_person_is_shown_who_decides_holds_no_mark(pair: FakePair) -> None:
+    marks = plant(pair)
+    pair.destination.misbehave(on("APPEND"), LoseReply())
+    pair.stack.program.run("run-once")
+    until(lambda: len(pair.copies()) == 1)
+    pair.destination.move_away("Gmail", 1)
+    pair.stack.program.run("run-once")
+    for command in (("status",), ("status", "--json"), ("settle", "1", "--copied")):
+        with at_a_terminal(pair, *command) as (_, terminal):
+            os.write(terminal, b"y\n")
+            assert unseen(pair, marks, read_all(terminal))
+    assert pair.stack.records()["UID#1#1"]["decision"] == "copied"
 
 
 def test_a_revoked_grant_shows_no_token(pair: FakePair) -> None:

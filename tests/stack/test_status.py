@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.fakes.faults import FOREVER, Reply, on
-from tests.stack.pair import GMAIL, OUTLOOK, FakePair, letter, until
+from tests.stack.pair import GMAIL, NOTHING_BUT_THE_RECORDS, OUTLOOK, FakePair, letter, until
+from tests.stack.terminal import at_a_terminal, read_all
 
 ARRIVED = datetime(2026, 11, 20, 8, 30, 15, tzinfo=UTC)
 
@@ -59,6 +55,17 @@ def test_status_tells_what_a_cycle_left_and_reads_the_table_only(pair: FakePair)
     assert (pair.source.connections, pair.stack.authority.token_calls()) == (before, calls)
 
 
+def test_it_needs_no_more_settings_than_it_reads(failed: FakePair) -> None:
+    """On a machine where nobody has signed in; what else is wrong is not its concern."""
+    assert status(failed, **NOTHING_BUT_THE_RECORDS)["copied"]["total"] == 2
+    run = failed.stack.run("retry", "2", **NOTHING_BUT_THE_RECORDS)
+    assert (run.exit_code, run.named("retry_finished")[0]["due"]) == (0, 1)
+    run = failed.stack.run("retry", "--now", **NOTHING_BUT_THE_RECORDS)
+    assert (run.exit_code, len(run.named("configuration_invalid")[0]["faults"])) == (78, 6)
+    run = failed.stack.run("status", **NOTHING_BUT_THE_RECORDS, GMAIL_EMAIL="", DYNAMODB_TABLE="")
+    assert (run.exit_code, len(run.named("configuration_invalid")[0]["faults"])) == (78, 2)
+
+
 def test_an_idle_cycle_costs_two_requests_and_keeps_the_forecast(pair: FakePair) -> None:
     pair.stack.run()
     idle = pair.stack.run()
@@ -99,36 +106,6 @@ def test_watch_goes_on_until_somebody_says_stop(pair: FakePair) -> None:
 def test_what_cannot_be_told_has_its_exit_code(pair: FakePair, settings: dict[str, str], code: int, event: str) -> None:
     run = pair.stack.run("status", "--json", **settings)
     assert (run.exit_code, [line["event"] for line in run.events]) == (code, [event])
-
-
-@contextmanager
-def at_a_terminal(pair: FakePair, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start a command at a terminal of 80 columns."""
-    ours, its = pty.openpty()
-    environment = {**pair.stack.program.environment, "COLUMNS": "80", "TERM": "xterm-256color"}
-    command = pair.stack.program.command(*arguments)
-    with subprocess.Popen(
-        command, cwd=pair.stack.program.folder, env=environment, stdin=its, stdout=its, stderr=its
-    ) as process:
-        os.close(its)
-        try:
-            yield process, ours
-        finally:
-            os.close(ours)
-
-
-def read_all(terminal: int) -> str:
-    """Return what a terminal showed, until its program left."""
-    shown = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # what Linux says when the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    return shown.decode()
 
 
 def test_a_person_at_a_terminal_sees_a_table_of_80_columns(failed: FakePair) -> None:

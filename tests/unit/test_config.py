@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncer.config import SETTINGS, Config, InitialSync, Setting, inspect, load
+from syncer.config import RECORDS_SETTINGS, SETTINGS, Config, InitialSync, Setting, inspect, load, load_part
 from syncer.errors import ConfigError
 
 SECRET = "canary-7f3a9"
@@ -37,6 +37,16 @@ def faults(environ: Mapping[str, str], env_file: Path | None = None) -> tuple[st
     with pytest.raises(ConfigError) as caught:
         load(environ=environ, env_file=env_file)
     return caught.value.faults
+
+
+def test_who_reads_the_records_alone_is_asked_for_nothing_else() -> None:
+    environ = {name: GOOD[name] for name in GOOD if name in RECORDS_SETTINGS} | {"OUTLOOK_IMAP_PORT": "?"}
+    config = load_part(RECORDS_SETTINGS, environ=environ)
+    assert (config.gmail_email, config.dynamodb_table) == ("alice@gmail.com", "gmail-sync")
+    assert (config.outlook_imap_port, config.ms_refresh_token) == (993, None)
+    with pytest.raises(ConfigError) as caught:
+        load_part((*RECORDS_SETTINGS, "LEASE_SECONDS"), environ={**environ, "AWS_REGION": "", "LEASE_SECONDS": "x"})
+    assert [fault.split()[0] for fault in caught.value.faults] == ["AWS_REGION", "LEASE_SECONDS"]
 
 
 def test_the_defaults_are_those_of_the_table() -> None:

@@ -25,6 +25,8 @@ from syncer.model import (
     Claim,
     Confirmation,
     CopyUid,
+    Decided,
+    Decision,
     Duplicate,
     FailRecord,
     Fence,
@@ -55,6 +57,9 @@ RECORD = UidRecord(
     internaldate="17-Jul-1996 02:44:25 -0700",
     rfc822_sha256="ee",
     not_found_at=NOW + 1,
+    unclear="why",
+    decision=Decision.NOT_COPIED,
+    decided_at=NOW + 3,
     copied_at=NOW + 2,
     copy=CopyUid(3, 50),
     duplicate_of=MessageKey(6, 5),
@@ -75,6 +80,9 @@ UID_ITEM = {
     "internaldate": {"S": "17-Jul-1996 02:44:25 -0700"},
     "rfc822_sha256": {"S": "ee"},
     "not_found_at": {"S": "2026-11-22T11:10:50.125Z"},
+    "unclear": {"S": "why"},
+    "decision": {"S": "not_copied"},
+    "decided_at": {"S": "2026-11-22T11:10:52.125Z"},
     "copied_at": {"S": "2026-11-22T11:10:51.125Z"},
     "destination_uidvalidity": {"N": "3"},
     "destination_uid": {"N": "50"},
@@ -226,3 +234,7 @@ def test_only_what_is_settled_expires() -> None:
     assert duplicate["ttl"] == {"N": str(int(NOW) + 400 * 86400)}
     (confirmed,) = PARTITION.confirmation(Confirmation(KEY, "t", NOW, None))
     assert confirmed["Update"]["ExpressionAttributeValues"][":ttl"] == {"N": str(int(NOW) + 400 * 86400)}
+    (there,) = PARTITION.actions(Decided(KEY, "t", Decision.COPIED, NOW))
+    assert there["Update"]["ExpressionAttributeValues"][":ttl"] == {"N": str(int(NOW) + 400 * 86400)}
+    (nowhere,) = PARTITION.actions(Decided(KEY, "t", Decision.NOT_COPIED, NOW, had_failed=True))
+    assert ":ttl" not in nowhere["Update"]["ExpressionAttributeValues"]
