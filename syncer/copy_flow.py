@@ -153,7 +153,7 @@ class CopyFlow:
         if not self._stopping():
             self._bodies.start(most_octets)
 
-    def await_(self, opening: Future[Fence]) -> None:
+    def wait_for(self, opening: Future[Fence]) -> None:
         """Look at the bodies that come, until the destination is open, or will not be."""
         events = self._parts.events
         opening.add_done_callback(lambda _: events.put(self._hear_answers))
@@ -224,16 +224,22 @@ class CopyFlow:
 
     def _take_events(self) -> None:
         events = self._parts.events
-        longest = max(min(_TICK, self._parts.pace.wait()) if self._ready else _TICK, 0.001)
+        timeout = self._until_the_pace_allows()
         for _ in range(MAX_EVENTS):
             try:
-                event = events.get(timeout=longest)
+                event = events.get(timeout=timeout)
             except Empty:
                 return
             self._hear_answers()
             event()
             if events.empty():
                 return
+
+    def _until_the_pace_allows(self) -> float:
+        """Return after how many seconds a commit may start, without anything happening before that."""
+        if not self._ready or self._committing or len(self._appending) >= MAX_APPENDING:
+            return _TICK
+        return max(min(_TICK, self._parts.pace.wait()), 0.001)
 
     def _call(self, spawn: Spawn, call: Callable[[], object], then: Callable[[Future[object]], None]) -> None:
         spawn(call).add_done_callback(lambda done: self._report(partial(then, done)))

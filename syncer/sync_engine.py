@@ -327,7 +327,7 @@ class SyncEngine:
         if cycle.destination is None:
             raise AssertionError("a flow without a destination")
         if flow.fence is None:
-            flow.await_(cycle.destination.prepare())
+            flow.wait_for(cycle.destination.prepare())
             flow.fence = cycle.destination.open()
         return cycle.destination
 
