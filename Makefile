@@ -30,7 +30,7 @@ demo: $(VENV)/.demo ## the whole system on this machine, with servers of its own
 	@$(RUN) syncer demo $(DEMO_OPTIONS)
 
 test: $(VENV)/.dev ## every test that can run here
-	@$(RUN) pytest -n $(WORKERS) --dist loadgroup $(PYTEST_OPTIONS)
+	@$(RUN) pytest -n $(WORKERS) $(PYTEST_OPTIONS)
 
 schedules: $(VENV)/.dev ## thousands of random schedules of faults (SCHEDULES=10000 SEED=1), in two processes
 	@half=$$(($(SCHEDULES) / 2)); \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +21,6 @@ SECRET = "tokens"
 BASE_IMAGE = "python:3.13-slim"
 
 Start = Callable[..., Environment]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests with Docker in one process: they share images and what was built."""
-    for item in items:
-        if item.get_closest_marker("emulator") is not None:
-            item.add_marker(pytest.mark.xdist_group("docker"))
 
 
 @pytest.fixture
@@ -99,12 +92,12 @@ def built(tools: emulator.Tools, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
-    """The project's container image, from its Dockerfile."""
+    """The project's container image, from its Dockerfile; under a name of this process's own."""
     if reason := why_not():
         missing(reason)
     if not has_image(BASE_IMAGE):
         missing(f"no image {BASE_IMAGE} here")
-    name = "gmail-outlook-syncer:test"
+    name = f"gmail-outlook-syncer:test-{uuid.uuid4().hex[:12]}"
     docker("build", "--quiet", "--tag", name, str(ROOT))
     yield name
     docker("rmi", "--force", name, check=False)
