@@ -212,11 +212,12 @@ class ImapSession:
         except ConnectionLost as lost:
             raise _lost(self._dialect, lost) from None
         reply = self._reply(sign_in.done)
-        if reply.status == "BAD" and sign_in.was_early:
-            raise _NotUnderstood
         if reply.status != "OK":
             text = safe_text(reply.text)
-            raise self._dialect.classify(text) or self._dialect.refused_sign_in(text)
+            known = self._dialect.classify(text)
+            if known is None and reply.status == "BAD" and sign_in.was_early:
+                raise _NotUnderstood
+            raise known or self._dialect.refused_sign_in(text)
         code, words = response_code(reply.text)
         if code == "CAPABILITY":
             self._client.take_capabilities([b"* CAPABILITY " + words])

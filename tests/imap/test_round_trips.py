@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncer.errors import SignInRefused, Unavailable
+from syncer.errors import SignInRefused, Throttled, Unavailable
 from syncer.imap_session import ADVERTISED, Acquaintance, ImapSession
 from syncer.model import Side
-from tests.fakes.faults import Bye, Close, Stall, on
+from tests.fakes.faults import Bye, Close, Stall, on, throttled
 from tests.fakes.gmail import FakeGmail
 from tests.fakes.outlook import FakeOutlook
 from tests.fakes.raw_client import GOOD, USER
@@ -128,6 +128,14 @@ def test_a_server_that_offers_less_than_was_believed_is_met_again_as_a_stranger(
         sessions.append(meet(port, known))
         assert [len(words) for words in heard] == [3, 2, 2]
         sessions.pop().close()
+
+
+def test_a_server_that_asks_for_peace_is_not_met_again(outlook: FakeOutlook) -> None:
+    known = Acquaintance(ADVERTISED)
+    outlook.misbehave(on("AUTHENTICATE"), throttled(30_000, "BAD"))
+    with pytest.raises(Throttled):
+        meet(outlook.port, known, Side.DESTINATION)
+    assert outlook.connections == 1
 
 
 @pytest.mark.parametrize("fault", [Bye("Too many connections"), Close()], ids=["bye", "cut"])
